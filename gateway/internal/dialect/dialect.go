@@ -1,0 +1,179 @@
+// Package dialect is the seam between sessions and the protocols that
+// clients speak. A dialect is a pure codec: it knows no sockets, clock, NATS
+// or goroutines, keeps no state, and is safe for use by all loops at once.
+package dialect
+
+import (
+	"github.com/carillon-rt/carillon/proto/authz"
+	"github.com/carillon-rt/carillon/proto/message"
+	"github.com/carillon-rt/carillon/proto/presence"
+)
+
+// Dialect is one client protocol.
+type Dialect interface {
+	// Name labels metrics: "pusher".
+	Name() string
+	// Hello reads the request line of a WebSocket upgrade. It returns false
+	// when the path does not belong to this dialect.
+	Hello(path, rawQuery string) (Hello, bool)
+	// Decode reads one message of a client into cmd, whose fields alias
+	// payload where they can. The error says what is wrong with the message.
+	Decode(payload []byte, cmd *Command) error
+	// Encode sends the messages that tell the client about ev: one, several,
+	// or none where the dialect has no words for it.
+	Encode(ev *Event, out Sender)
+	// AppendPublication appends the one message that every subscriber of the
+	// channel gets. It appends nothing for kinds that the dialect's clients
+	// are not told about.
+	AppendPublication(dst []byte, pub *message.Publication) []byte
+	// Closing gives the WebSocket close code and reason for why.
+	Closing(why Reason) (code int, reason string)
+}
+
+// Sender takes complete text messages for one client. The payload is copied.
+type Sender interface {
+	Send(payload []byte)
+}
+
+// Hello is what a client says by connecting.
+type Hello struct {
+	Key      string // app key
+	Protocol int    // protocol version
+	// Refuse is why the connection must be refused after the upgrade, or
+	// None: bad version string, unsupported protocol, missing protocol.
+	Refuse Reason
+}
+
+// CommandKind is what a client asks for.
+type CommandKind uint8
+
+// Commands.
+const (
+	Unknown CommandKind = iota // a message that is well formed but not known: ignored and counted
+	Subscribe
+	Unsubscribe
+	Publish // a client event
+	SignIn
+	Ping
+	Pong
+)
+
+// Command is one decoded message of a client.
+type Command struct {
+	Kind        CommandKind
+	Channel     string
+	Event       string
+	Data        []byte // Publish: JSON as the client sent it
+	Auth        string // "" if absent
+	ChannelData string // exact bytes, "" if absent
+	UserData    string // exact bytes
+}
+
+// EventKind is what a session tells its client.
+type EventKind uint8
+
+// Events.
+const (
+	Established    EventKind = iota + 1 // SocketID, ActivitySeconds
+	Subscribed                          // Channel; Members and Presence on presence channels
+	SubscribeError                      // Channel, Reason, Message
+	Error                               // Reason, Message; Reason decides the code
+	PingEvent
+	PongEvent
+	SignedIn  // UserData
+	CacheMiss // Channel
+	Watchlist // Online, Offline
+)
+
+// Event is one thing to tell a client; which fields count is said at its kind.
+type Event struct {
+	Kind            EventKind
+	SocketID        string
+	ActivitySeconds int
+	Channel         string
+	Presence        bool
+	Members         []presence.Member
+	Reason          Reason
+	Message         string
+	UserData        string
+	Online, Offline []string
+}
+
+// Reason is why something was refused or closed, in no protocol's words.
+// It is also the value of the "reason" label of metrics (see String).
+type Reason uint8
+
+// Reasons.
+const (
+	None Reason = iota
+	AppUnknown
+	AppDisabled
+	OverQuota // too many connections of the app
+	BadVersion
+	UnsupportedProtocol
+	NoProtocol
+	BadOrigin
+	AuthTimeout    // did not authorize in time
+	Terminated     // by the application
+	Reconnect      // draining: come back at once
+	OverCapacity   // come back later
+	Slow           // reads too slowly
+	NoPong         // no answer to a ping
+	Inactive       // silent for a day
+	Flood          // too many messages
+	Malformed      // not a message of the protocol
+	TooLarge       // message, payload or user object over its limit
+	BadChannel     // channel name not allowed
+	BadEvent       // event name not allowed
+	Unauthorized   // signature or permission
+	BadData        // channel_data or user_data malformed
+	MembersLimit   // presence channel is full
+	Subscriptions  // too many subscriptions on the connection
+	AlreadyDone    // subscribed or signed in already
+	NotSubscribed  // unsubscribe or publish without subscription
+	ClientEvents   // client events are not allowed here
+	RateLimit      // client event rate
+	WatchlistLimit // watchlist cut to its limit
+	Unavailable    // can't tell now: try again
+	ServerError
+	numReasons
+)
+
+// ReasonOf translates the authorization service's reason.
+func ReasonOf(r authz.Reason) Reason {
+	switch r {
+	case authz.BadData:
+		return BadData
+	case authz.TooLarge:
+		return TooLarge
+	case authz.Unavailable:
+		return Unavailable
+	default:
+		return Unauthorized
+	}
+}
+
+var reasonNames = [numReasons]string{
+	"none", "app_unknown", "app_disabled", "over_quota", "bad_version", "unsupported_protocol",
+	"no_protocol", "bad_origin", "auth_timeout", "terminated", "reconnect", "over_capacity", "slow",
+	"no_pong", "inactive", "flood", "malformed", "too_large", "bad_channel", "bad_event",
+	"unauthorized", "bad_data", "members_limit", "subscriptions", "already_done", "not_subscribed",
+	"client_events", "rate_limit", "watchlist_limit", "unavailable", "server_error",
+}
+
+// String is the metric label of the reason.
+func (r Reason) String() string {
+	if r < numReasons {
+		return reasonNames[r]
+	}
+	return "unknown"
+}
+
+// Reasons lists all reasons but None, for metrics that are resolved ahead.
+func Reasons() []Reason {
+	all := make([]Reason, 0, numReasons-1)
+	for r := None + 1; r < numReasons; r++ {
+		all = append(all, r)
+	}
+	return all
+}

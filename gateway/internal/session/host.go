@@ -1,0 +1,72 @@
+// Package session is one client's life as a pure state machine: commands and
+// answers in, messages and wishes out. It knows no sockets, clock, goroutines,
+// locks or NATS, and no protocol's words: those belong to its dialect.
+package session
+
+import (
+	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/proto/authz"
+	"github.com/carillon-rt/carillon/proto/message"
+	"github.com/carillon-rt/carillon/proto/presence"
+)
+
+// Host is what a session asks of the world. No method blocks; answers come
+// back as calls of the session's methods, on the same loop, later. A host
+// drops answers for a session that was closed meanwhile.
+type Host interface {
+	Transport
+	Cluster
+}
+
+// Transport is the session's own connection.
+type Transport interface {
+	// Send queues one text message; payload is copied.
+	Send(payload []byte)
+	// Close closes after what was sent has been written.
+	Close(why dialect.Reason)
+}
+
+// Cluster is everything behind the gateway.
+type Cluster interface {
+	// Authorize is answered by Session.Authorized with the same id.
+	Authorize(id uint32, req *authz.Subscribe)
+	// SignIn is answered by Session.SignInDecided.
+	SignIn(req *authz.SignIn)
+	// Attach subscribes the connection to a channel that it may join. It is
+	// answered by Session.Attached. Publications arrive only after that call
+	// has returned, and none is missed or repeated in between.
+	Attach(channel string, how Attach)
+	// Detach ends a subscription, or an Attach that was not answered yet
+	// (which then is never answered). member is the user that was given to
+	// Attach, if any.
+	Detach(channel string)
+	// Publish sends a client event on. Failure is counted, not reported:
+	// client events have no acknowledgement.
+	Publish(pub *message.Publication)
+	// SetUser tells that the connection now acts as user and watches the
+	// given users; answered by Session.Watching if watch is not empty.
+	SetUser(user *authz.User, watch []string)
+}
+
+// Attach says what a subscription needs before it is complete.
+type Attach struct {
+	// Member joins the connection's user to the channel's members.
+	Member *presence.Member
+	// Cache asks for the channel's last value.
+	Cache bool
+	// Count asks to be counted in the channel's subscription_count events;
+	// every subscription is counted for occupancy anyway.
+	Count bool
+}
+
+// Attached is the answer to Cluster.Attach.
+type Attached struct {
+	Channel string
+	// Failed is None, MembersLimit, or Unavailable.
+	Failed  dialect.Reason
+	Message string
+	// Members is the roster, the connection's own user included.
+	Members []presence.Member
+	// Cached is the channel's last value; nil with Attach.Cache is a miss.
+	Cached *message.Publication
+}

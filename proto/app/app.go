@@ -1,0 +1,228 @@
+// Package app describes a tenant: its keys, settings, limits, channel
+// policies and webhooks. It holds no secrets but those in Key and Webhook,
+// and Public leaves these out for gateways and routers.
+package app
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// App is a tenant.
+type App struct {
+	ID       string `yaml:"id" json:"id" doc:"app id as in /apps/<id>; digits only is what every Pusher SDK takes"`
+	Name     string `yaml:"name" json:"name,omitempty" doc:"name for people"`
+	Disabled bool   `yaml:"disabled" json:"disabled,omitempty" doc:"refuse connections (4003) and API calls (403)"`
+	// Keys are tried by key name; more than one allows rotation.
+	Keys []Key `yaml:"keys" json:"keys" doc:"key and secret pairs, all valid at once"`
+
+	AllowedOrigins       []string      `yaml:"allowed_origins" json:"allowed_origins,omitempty" doc:"globs of the Origin header's host; empty allows all"`
+	ClientEvents         bool          `yaml:"client_events" json:"client_events,omitempty" doc:"clients may publish client-* events on private and presence channels"`
+	SubscriptionCount    bool          `yaml:"subscription_count" json:"subscription_count,omitempty" doc:"send pusher_internal:subscription_count to subscribers"`
+	AlwaysCount          bool          `yaml:"always_count" json:"always_count,omitempty" doc:"return subscription_count from the HTTP API unasked"`
+	Watchlist            bool          `yaml:"watchlist" json:"watchlist,omitempty" doc:"send online and offline events of watched users"`
+	AuthorizationTimeout time.Duration `yaml:"authorization_timeout" json:"authorization_timeout,omitempty" doc:"close connections (4009) that did not sign in or join a protected channel by then; 0 is off"`
+	ActivityTimeout      time.Duration `yaml:"activity_timeout" json:"activity_timeout,omitempty" doc:"silence after which either side pings"`
+
+	Limits   Limits    `yaml:"limits" json:"limits"`
+	Policies []Policy  `yaml:"policies" json:"policies,omitempty" doc:"channel policies, first match wins"`
+	Webhooks []Webhook `yaml:"webhooks" json:"webhooks,omitempty"`
+}
+
+// Key is a key with its secret.
+type Key struct {
+	Key      string `yaml:"key" json:"key" doc:"public key that clients put into the URL"`
+	Secret   string `yaml:"secret" json:"secret,omitempty" secret:"true" doc:"secret that signs; only authsvc and api read it"`
+	Disabled bool   `yaml:"disabled" json:"disabled,omitempty" doc:"refuse this key"`
+}
+
+// Limits of an app. Zero means the default (see Default).
+type Limits struct {
+	Connections           int `yaml:"connections" json:"connections,omitempty" doc:"connections per gateway, 0 is no limit (4004)"`
+	ChannelNameBytes      int `yaml:"channel_name_bytes" json:"channel_name_bytes,omitempty" doc:"length of a channel name (200)"`
+	EventNameBytes        int `yaml:"event_name_bytes" json:"event_name_bytes,omitempty" doc:"length of an event name (200)"`
+	EventBytes            int `yaml:"event_bytes" json:"event_bytes,omitempty" doc:"data of one event (10240)"`
+	ChannelsPerTrigger    int `yaml:"channels_per_trigger" json:"channels_per_trigger,omitempty" doc:"channels of one trigger (100)"`
+	BatchEvents           int `yaml:"batch_events" json:"batch_events,omitempty" doc:"events of one batch trigger (10)"`
+	PresenceMembers       int `yaml:"presence_members" json:"presence_members,omitempty" doc:"members of a presence channel (100)"`
+	PresenceUserBytes     int `yaml:"presence_user_bytes" json:"presence_user_bytes,omitempty" doc:"user object of a presence member (1024)"`
+	UserIDBytes           int `yaml:"user_id_bytes" json:"user_id_bytes,omitempty" doc:"length of a user id (128)"`
+	WatchlistUsers        int `yaml:"watchlist_users" json:"watchlist_users,omitempty" doc:"watched users of a connection (100)"`
+	ClientEventsPerSecond int `yaml:"client_events_per_second" json:"client_events_per_second,omitempty" doc:"client events of one connection per second (10)"`
+	Subscriptions         int `yaml:"subscriptions" json:"subscriptions,omitempty" doc:"subscriptions of one connection (1000)"`
+	MessagesPerSecond     int `yaml:"messages_per_second" json:"messages_per_second,omitempty" doc:"frames of one connection per second, averaged over 10 s; over it the connection is closed (200)"`
+}
+
+// DefaultLimits are those of the hosted Pusher service where it has one.
+func DefaultLimits() Limits {
+	return Limits{
+		ChannelNameBytes: 200, EventNameBytes: 200, EventBytes: 10 << 10, ChannelsPerTrigger: 100,
+		BatchEvents: 10, PresenceMembers: 100, PresenceUserBytes: 1 << 10, UserIDBytes: 128,
+		WatchlistUsers: 100, ClientEventsPerSecond: 10, Subscriptions: 1000, MessagesPerSecond: 200,
+	}
+}
+
+// DefaultActivityTimeout is what hosted Pusher tells its clients.
+const DefaultActivityTimeout = 120 * time.Second
+
+// Policy is what applies to the channels that match a pattern. Prefixes such
+// as "private-" keep their meaning whatever a policy says: a policy can
+// protect more, never less.
+type Policy struct {
+	Match   string  `yaml:"match" json:"match" doc:"glob of channel names: * is any run of characters"`
+	Private bool    `yaml:"private" json:"private,omitempty" doc:"subscription needs authorization whatever the prefix"`
+	History History `yaml:"history" json:"history" doc:"kept publications; with a size > 0 the channel is durable"`
+	// CacheTTL > 0 keeps the last value.
+	CacheTTL time.Duration `yaml:"cache_ttl" json:"cache_ttl,omitempty" doc:"keep the last event for new subscribers this long; cache channels have 30m unless said otherwise"`
+}
+
+// History is how much of a channel is kept.
+type History struct {
+	Size int           `yaml:"size" json:"size,omitempty" doc:"publications kept per channel"`
+	TTL  time.Duration `yaml:"ttl" json:"ttl,omitempty" doc:"age at which they are forgotten"`
+}
+
+// Webhook is an endpoint of the application that is told about events.
+type Webhook struct {
+	URL string `yaml:"url" json:"url" doc:"http(s) address that takes the POST"`
+	// Events lists the kinds sent, empty sends all.
+	Events []string `yaml:"events" json:"events,omitempty" doc:"channel_occupied, channel_vacated, member_added, member_removed, client_event, cache_miss, subscription_count; empty is all"`
+	// ChannelPrefix and ChannelSuffix filter by channel name.
+	ChannelPrefix string            `yaml:"channel_prefix" json:"channel_prefix,omitempty" doc:"only channels that begin with this"`
+	ChannelSuffix string            `yaml:"channel_suffix" json:"channel_suffix,omitempty" doc:"only channels that end with this"`
+	Headers       map[string]string `yaml:"headers" json:"headers,omitempty" doc:"extra request headers"`
+	Batch         bool              `yaml:"batch" json:"batch,omitempty" doc:"several events in one request"`
+}
+
+// webhookEvents are the kinds that a webhook can ask for.
+var webhookEvents = []string{
+	"channel_occupied", "channel_vacated", "member_added", "member_removed",
+	"client_event", "cache_miss", "subscription_count",
+}
+
+// WithDefaults returns the app with zero limits and timeouts filled in.
+func (a App) WithDefaults() App {
+	def, l := DefaultLimits(), &a.Limits
+	for _, f := range []struct{ have, def *int }{
+		{&l.ChannelNameBytes, &def.ChannelNameBytes}, {&l.EventNameBytes, &def.EventNameBytes},
+		{&l.EventBytes, &def.EventBytes}, {&l.ChannelsPerTrigger, &def.ChannelsPerTrigger},
+		{&l.BatchEvents, &def.BatchEvents}, {&l.PresenceMembers, &def.PresenceMembers},
+		{&l.PresenceUserBytes, &def.PresenceUserBytes}, {&l.UserIDBytes, &def.UserIDBytes},
+		{&l.WatchlistUsers, &def.WatchlistUsers}, {&l.ClientEventsPerSecond, &def.ClientEventsPerSecond},
+		{&l.Subscriptions, &def.Subscriptions}, {&l.MessagesPerSecond, &def.MessagesPerSecond},
+	} {
+		if *f.have == 0 {
+			*f.have = *f.def
+		}
+	}
+	if a.ActivityTimeout == 0 {
+		a.ActivityTimeout = DefaultActivityTimeout
+	}
+	return a
+}
+
+// Public returns the app without its secrets: keys have no Secret, webhooks
+// neither URL nor headers, only what they want to be told.
+func (a App) Public() App {
+	keys := make([]Key, len(a.Keys))
+	for i, k := range a.Keys {
+		k.Secret = ""
+		keys[i] = k
+	}
+	hooks := make([]Webhook, len(a.Webhooks))
+	for i, w := range a.Webhooks {
+		w.URL, w.Headers = "", nil
+		hooks[i] = w
+	}
+	a.Keys, a.Webhooks = keys, hooks
+	return a
+}
+
+// WantsHook says whether any webhook of the app wants this kind of event of
+// this channel. Who sees an event asks before it publishes the event.
+func (a *App) WantsHook(event, channel string) bool {
+	for i := range a.Webhooks {
+		if a.Webhooks[i].Wants(event, channel) {
+			return true
+		}
+	}
+	return false
+}
+
+// Wants says whether the webhook asks for this kind of event of this channel.
+func (w *Webhook) Wants(event, channel string) bool {
+	return (len(w.Events) == 0 || slices.Contains(w.Events, event)) &&
+		strings.HasPrefix(channel, w.ChannelPrefix) && strings.HasSuffix(channel, w.ChannelSuffix)
+}
+
+// Key gives the named key, false if the app has none of that name or it is
+// disabled.
+func (a *App) Key(name string) (Key, bool) {
+	for _, k := range a.Keys {
+		if k.Key == name {
+			return k, !k.Disabled
+		}
+	}
+	return Key{}, false
+}
+
+// Validate says what is wrong with the app's settings and what would be right.
+func (a App) Validate() error {
+	if a.ID == "" {
+		return errors.New("id is missing: give the app an id such as \"1001\"")
+	}
+	if strings.ContainsAny(a.ID, ". *>\t\r\n/") {
+		return fmt.Errorf("id %q must not hold dots, spaces, slashes, * or >", a.ID)
+	}
+	if len(a.Keys) == 0 {
+		return fmt.Errorf("app %s has no keys: add keys: [{key: ..., secret: ...}]", a.ID)
+	}
+	seen := map[string]bool{}
+	for _, k := range a.Keys {
+		if k.Key == "" {
+			return fmt.Errorf("app %s has a key without a name", a.ID)
+		}
+		if seen[k.Key] {
+			return fmt.Errorf("app %s lists key %q twice", a.ID, k.Key)
+		}
+		seen[k.Key] = true
+	}
+	for _, p := range a.Policies {
+		if err := p.validate(); err != nil {
+			return fmt.Errorf("app %s: %w", a.ID, err)
+		}
+	}
+	for _, w := range a.Webhooks {
+		if err := w.validate(); err != nil {
+			return fmt.Errorf("app %s: %w", a.ID, err)
+		}
+	}
+	return nil
+}
+
+func (p Policy) validate() error {
+	switch {
+	case p.Match == "":
+		return errors.New("a policy has no match: give a pattern such as \"news-*\"")
+	case p.History.Size < 0 || p.History.TTL < 0 || p.CacheTTL < 0:
+		return fmt.Errorf("policy %q: history size, ttl and cache_ttl must not be negative", p.Match)
+	case p.History.Size > 0 && p.History.TTL == 0:
+		return fmt.Errorf("policy %q: history.size needs history.ttl, such as 5m", p.Match)
+	}
+	return nil
+}
+
+func (w Webhook) validate() error {
+	if !strings.HasPrefix(w.URL, "http://") && !strings.HasPrefix(w.URL, "https://") {
+		return fmt.Errorf("webhook url %q must begin with http:// or https://", w.URL)
+	}
+	for _, e := range w.Events {
+		if !slices.Contains(webhookEvents, e) {
+			return fmt.Errorf("webhook event %q is unknown; known are %s", e, strings.Join(webhookEvents, ", "))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package app
+
+import (
+	"time"
+
+	"github.com/carillon-rt/carillon/proto/channel"
+)
+
+// DefaultCacheTTL is how long the last event of a cache channel is kept.
+const DefaultCacheTTL = 30 * time.Minute
+
+// Effective is what applies to one channel: its prefix and the first policy
+// that matches it, taken together.
+type Effective struct {
+	channel.Kind
+	History  History
+	CacheTTL time.Duration
+}
+
+// Durable says whether publications go through the journal.
+func (e Effective) Durable() bool { return e.History.Size > 0 || e.CacheTTL > 0 }
+
+// Effective resolves the policy of a channel.
+func (a *App) Effective(name string) Effective {
+	e := Effective{Kind: channel.KindOf(name)}
+	for i := range a.Policies {
+		p := &a.Policies[i]
+		if !glob(p.Match, name) {
+			continue
+		}
+		e.Private = e.Private || p.Private
+		e.History = p.History
+		e.CacheTTL = p.CacheTTL
+		break
+	}
+	if e.Cache && e.CacheTTL == 0 {
+		e.CacheTTL = DefaultCacheTTL
+	}
+	e.Cache = e.CacheTTL > 0
+	return e
+}
+
+// glob matches name against pattern, in which * stands for any run of
+// characters, the empty one included. It runs in linear time for one star
+// and never worse than len(pattern) * len(name).
+func glob(pattern, name string) bool {
+	p, n, star, mark := 0, 0, -1, 0
+	for n < len(name) {
+		switch {
+		case p < len(pattern) && pattern[p] == '*':
+			star, mark = p, n
+			p++
+		case p < len(pattern) && pattern[p] == name[n]:
+			p++
+			n++
+		case star >= 0:
+			mark++
+			p, n = star+1, mark
+		default:
+			return false
+		}
+	}
+	for p < len(pattern) && pattern[p] == '*' {
+		p++
+	}
+	return p == len(pattern)
+}
+
+// MatchOrigin says whether an Origin header is allowed by the app. A pattern
+// is matched with the whole origin ("https://*.example.com") and with its
+// host ("*.example.com").
+func (a *App) MatchOrigin(origin string) bool {
+	if len(a.AllowedOrigins) == 0 {
+		return true
+	}
+	host := originHost(origin)
+	for _, p := range a.AllowedOrigins {
+		if glob(p, origin) || (host != "" && glob(p, host)) {
+			return true
+		}
+	}
+	return false
+}
+
+func originHost(origin string) string {
+	for i := 0; i+2 < len(origin); i++ {
+		if origin[i:i+3] == "://" {
+			host := origin[i+3:]
+			for j := 0; j < len(host); j++ {
+				if host[j] == ':' && host[0] != '[' {
+					return host[:j]
+				}
+			}
+			return host
+		}
+	}
+	return ""
+}

@@ -1,0 +1,73 @@
+// Package authz is the contract between gateways and the authorization
+// service: requests, and one Decision whatever it was based on. Messages
+// travel as JSON; JSON that belongs to the application travels inside as
+// strings, so that its bytes stay what they are.
+package authz
+
+// Subscribe asks whether a connection may subscribe to a channel.
+// Subject: subject.AuthSubscribe.
+type Subscribe struct {
+	App      string `json:"app"`
+	Key      string `json:"key"` // the key that the connection came with
+	SocketID string `json:"socket_id"`
+	Channel  string `json:"channel"`
+	Auth     string `json:"auth,omitempty"` // "key:signature"
+	// ChannelData is the exact bytes that the client sent.
+	ChannelData string `json:"channel_data,omitempty"`
+	// User is the signed-in user of the connection, if any.
+	User *User `json:"user,omitempty"`
+}
+
+// SignIn asks whether a connection may act as a user.
+// Subject: subject.AuthSignIn.
+type SignIn struct {
+	App      string `json:"app"`
+	Key      string `json:"key"`
+	SocketID string `json:"socket_id"`
+	Auth     string `json:"auth"`
+	UserData string `json:"user_data"` // the exact bytes that the client sent
+}
+
+// User is an identity that the application vouched for.
+type User struct {
+	// ID is the id in string form: the number 10 and the string "10" are the
+	// same user.
+	ID string `json:"id"`
+	// RawID is the id as the application wrote it in JSON: 10 or "10".
+	RawID string `json:"raw_id"`
+	// Info is the user_info as the application wrote it in JSON, or "".
+	Info string `json:"info,omitempty"`
+	// Watchlist are the ids of the users whose online state the user follows.
+	Watchlist []string `json:"watchlist,omitempty"`
+}
+
+// Decision is the answer to every authorization request.
+type Decision struct {
+	Allow bool `json:"allow"`
+	// User is the presence member of a subscription, the user of a sign-in.
+	User *User `json:"user,omitempty"`
+	// Reason of a refusal, one of the codes below.
+	Reason Reason `json:"reason,omitempty"`
+	// Message for the developer of the client: what is wrong and what would
+	// be right. It never holds a secret.
+	Message string `json:"message,omitempty"`
+	// Temporary: "can't tell now", not "no".
+	Temporary bool `json:"temporary,omitempty"`
+}
+
+// Reason is why a request was refused.
+type Reason string
+
+// Reasons.
+const (
+	BadSignature Reason = "bad_signature" // the signature does not match, or the key is unknown
+	BadData      Reason = "bad_data"      // channel_data or user_data is malformed
+	TooLarge     Reason = "too_large"     // user object or user id over the limit
+	Forbidden    Reason = "forbidden"     // signed properly, yet not allowed
+	Unavailable  Reason = "unavailable"   // can't tell now
+)
+
+// Refuse makes a refusal.
+func Refuse(reason Reason, message string) Decision {
+	return Decision{Reason: reason, Message: message, Temporary: reason == Unavailable}
+}

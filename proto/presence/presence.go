@@ -1,0 +1,186 @@
+// Package presence is the contract between gateways, presence nodes and api.
+//
+// A gateway is the truth about its own connections. It sums them up per
+// channel and user and tells the owner of the channel's shard in numbered
+// deltas; when a number is missing the owner asks for a snapshot.
+package presence
+
+import "github.com/carillon-rt/carillon/proto/wire"
+
+// OpKind is what one operation of a delta says.
+type OpKind uint8
+
+// Kinds. Numbers are on the wire: append only.
+const (
+	// Join: the user has its first connection of this gateway in the channel.
+	Join OpKind = 1
+	// Leave: the user's last connection of this gateway has left the channel.
+	Leave OpKind = 2
+	// Count: the gateway now has Count subscriptions on the channel.
+	Count OpKind = 3
+	// Online: the signed-in user has its first connection of this gateway;
+	// Channel is "#online-<id>".
+	Online OpKind = 4
+	// Offline: the signed-in user's last connection of this gateway is gone.
+	Offline OpKind = 5
+	// Read changes nothing and asks for the roster (Want).
+	Read OpKind = 6
+)
+
+// Op is one operation.
+type Op struct {
+	Kind    OpKind
+	App     string
+	Channel string
+	User    string // id in string form
+	RawID   string // id as JSON; Join only
+	Info    string // user info as JSON, or ""; Join only
+	Count   uint64 // Count only
+	// Want asks for the channel's roster as of after this operation.
+	Want bool
+}
+
+// Delta is what a gateway tells the owner of a shard.
+// Subject: subject.PresenceDelta(shard), as a request; the answer is a Reply.
+type Delta struct {
+	Node        string // the gateway
+	Incarnation string // this run of the gateway
+	Shard       int
+	// Seq numbers the deltas of (Incarnation, Shard) from 1 without gaps. The
+	// owner applies seq == last+1, answers a repeat of the last one like the
+	// first time, and answers anything else with Resync.
+	Seq uint64
+	// Snapshot: Ops is the whole state of this gateway for the shard (Join,
+	// Count and Online ops), replacing what the owner had of it.
+	Snapshot bool
+	Ops      []Op
+}
+
+// Status of a Reply.
+type Status uint8
+
+// Statuses.
+const (
+	OK       Status = 0
+	Resync   Status = 1 // send a snapshot
+	NotOwner Status = 2 // ask again: the shard has moved
+)
+
+// Reply answers a Delta.
+type Reply struct {
+	Status Status
+	// Results has one entry for every Op with Want, in order.
+	Results []Result
+}
+
+// Result is a roster, or the refusal of a Join.
+type Result struct {
+	// Full: the channel has reached its member limit and the Join was not
+	// applied; Limit is that limit.
+	Full  bool
+	Limit uint64
+	// Version orders the member events of the channel: the roster includes
+	// all events up to this version.
+	Version uint64
+	Members []Member
+}
+
+// Member is a user in a presence channel.
+type Member struct {
+	ID    string // string form
+	RawID string // as JSON
+	Info  string // as JSON, or ""
+}
+
+// AppendDelta appends the wire form of d.
+func AppendDelta(dst []byte, d *Delta) []byte {
+	dst = append(dst, version, boolByte(d.Snapshot))
+	dst = wire.AppendString(dst, d.Node)
+	dst = wire.AppendString(dst, d.Incarnation)
+	dst = wire.AppendUvarint(dst, uint64(d.Shard))
+	dst = wire.AppendUvarint(dst, d.Seq)
+	dst = wire.AppendUvarint(dst, uint64(len(d.Ops)))
+	for i := range d.Ops {
+		op := &d.Ops[i]
+		dst = append(dst, byte(op.Kind), boolByte(op.Want))
+		for _, s := range [...]string{op.App, op.Channel, op.User, op.RawID, op.Info} {
+			dst = wire.AppendString(dst, s)
+		}
+		dst = wire.AppendUvarint(dst, op.Count)
+	}
+	return dst
+}
+
+// ParseDelta reads what AppendDelta wrote. Its strings alias buf.
+func ParseDelta(buf []byte) (Delta, error) {
+	r := wire.NewReader(buf)
+	if r.Byte() != version {
+		return Delta{}, ErrVersion
+	}
+	d := Delta{Snapshot: r.Byte() != 0, Node: r.String(), Incarnation: r.String(), Shard: int(r.Uvarint()), Seq: r.Uvarint()}
+	n := r.Uvarint()
+	if n > uint64(r.Len()) {
+		return Delta{}, wire.ErrShort
+	}
+	d.Ops = make([]Op, n)
+	for i := range d.Ops {
+		op := &d.Ops[i]
+		op.Kind, op.Want = OpKind(r.Byte()), r.Byte() != 0
+		op.App, op.Channel, op.User, op.RawID, op.Info = r.String(), r.String(), r.String(), r.String(), r.String()
+		op.Count = r.Uvarint()
+	}
+	return d, r.Err()
+}
+
+// AppendReply appends the wire form of p.
+func AppendReply(dst []byte, p *Reply) []byte {
+	dst = append(dst, version, byte(p.Status))
+	dst = wire.AppendUvarint(dst, uint64(len(p.Results)))
+	for i := range p.Results {
+		res := &p.Results[i]
+		dst = append(dst, boolByte(res.Full))
+		dst = wire.AppendUvarint(dst, res.Limit)
+		dst = wire.AppendUvarint(dst, res.Version)
+		dst = wire.AppendUvarint(dst, uint64(len(res.Members)))
+		for _, m := range res.Members {
+			dst = wire.AppendString(dst, m.ID)
+			dst = wire.AppendString(dst, m.RawID)
+			dst = wire.AppendString(dst, m.Info)
+		}
+	}
+	return dst
+}
+
+// ParseReply reads what AppendReply wrote. Its strings alias buf.
+func ParseReply(buf []byte) (Reply, error) {
+	r := wire.NewReader(buf)
+	if r.Byte() != version {
+		return Reply{}, ErrVersion
+	}
+	p := Reply{Status: Status(r.Byte())}
+	n := r.Uvarint()
+	if n > uint64(r.Len()) {
+		return Reply{}, wire.ErrShort
+	}
+	p.Results = make([]Result, n)
+	for i := range p.Results {
+		res := &p.Results[i]
+		res.Full, res.Limit, res.Version = r.Byte() != 0, r.Uvarint(), r.Uvarint()
+		m := r.Uvarint()
+		if m > uint64(r.Len()) {
+			return Reply{}, wire.ErrShort
+		}
+		res.Members = make([]Member, m)
+		for j := range res.Members {
+			res.Members[j] = Member{ID: r.String(), RawID: r.String(), Info: r.String()}
+		}
+	}
+	return p, r.Err()
+}
+
+func boolByte(b bool) byte {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,58 @@
+package presence
+
+import "errors"
+
+// version is the first byte of deltas and replies.
+const version = 1
+
+// ErrVersion means a message of a version that this code does not know.
+var ErrVersion = errors.New("presence: message of an unknown version")
+
+// SnapshotRequest asks a gateway to send a snapshot of a shard at once. It is
+// a plain publish to subject.GatewaySnapshot(node); the gateway answers with
+// a Delta in the usual way.
+type SnapshotRequest struct {
+	Shard int `json:"shard"`
+}
+
+// Query asks the owner of a shard. It travels as JSON; exactly one of
+// Channel, Online and All is set. Subject: subject.PresenceQuery(shard).
+type Query struct {
+	App string `json:"app"`
+	// Channel asks for one channel's counts; with Members for its roster too.
+	Channel string `json:"channel,omitempty"`
+	Members bool   `json:"members,omitempty"`
+	// Online asks which of these users (of this shard) are online.
+	Online []string `json:"online,omitempty"`
+	// All lists the occupied channels of this shard whose names begin with
+	// Prefix.
+	All    bool   `json:"all,omitempty"`
+	Prefix string `json:"prefix,omitempty"`
+}
+
+// Answer answers a Query.
+type Answer struct {
+	Error string `json:"error,omitempty"`
+	// Incomplete: ownership has just moved and not every gateway has reported.
+	Incomplete bool          `json:"incomplete,omitempty"`
+	Channels   []ChannelInfo `json:"channels,omitempty"`
+	Online     []string      `json:"online,omitempty"`
+}
+
+// ChannelInfo is an occupied channel. A query for one channel that is not
+// occupied gets no entry.
+type ChannelInfo struct {
+	Name string `json:"name"`
+	// Subscriptions is the number of connections that are subscribed.
+	Subscriptions int `json:"subscriptions"`
+	// Users is the number of distinct users of a presence channel.
+	Users   int          `json:"users,omitempty"`
+	Members []MemberInfo `json:"members,omitempty"`
+}
+
+// MemberInfo is a Member in JSON.
+type MemberInfo struct {
+	ID    string `json:"id"`
+	RawID string `json:"raw_id"`
+	Info  string `json:"info,omitempty"`
+}
