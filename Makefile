@@ -1,0 +1,110 @@
+# Carillon: one workspace of Go modules. `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+export GOTOOLCHAIN := local
+BIN     := $(CURDIR)/.bin
+DIST    := $(CURDIR)/dist
+MODULES := $(patsubst %/go.mod,%,$(wildcard */go.mod))
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/carillon-rt/carillon/standalone/internal/version.version=$(VERSION)
+
+# Tools are pinned here and live in .bin/, a folder per version.
+GOFUMPT_VERSION     := v0.12.0
+STATICCHECK_VERSION := v0.8.2
+GOFUMPT     := $(BIN)/gofumpt-$(GOFUMPT_VERSION)/gofumpt
+STATICCHECK := $(BIN)/staticcheck-$(STATICCHECK_VERSION)/staticcheck
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+.PHONY: run
+run: build ## build, then start everything in one process with a demo page (http://127.0.0.1:6001/)
+	$(DIST)/carillon serve --dev
+
+.PHONY: build
+build: ## build dist/carillon
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(DIST)/carillon ./standalone/cmd/carillon
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+
+.PHONY: check
+check: static ## what must pass before every commit: formatting, vet, staticcheck, modules, short tests
+	go test -short work
+
+.PHONY: static
+static: format vet lint modules rules
+
+.PHONY: format
+format: $(GOFUMPT)
+	@files=$$($(GOFUMPT) -l $(MODULES)); \
+	if [ -n "$$files" ]; then echo "not formatted, run 'make fmt':"; echo "$$files"; exit 1; fi
+
+.PHONY: fmt
+fmt: $(GOFUMPT) ## format everything
+	$(GOFUMPT) -l -w $(MODULES)
+
+.PHONY: vet
+vet:
+	go vet work
+
+.PHONY: lint
+lint: $(STATICCHECK)
+	$(STATICCHECK) $(addsuffix /...,$(addprefix ./,$(MODULES)))
+
+# A workspace hides a missing require; only GOWORK=off shows it.
+.PHONY: modules
+modules:
+	@for m in $(MODULES); do \
+		(cd $$m && GOWORK=off go build ./... && GOWORK=off go mod tidy -diff) || { echo "module $$m: fix its go.mod (cd $$m && GOWORK=off go mod tidy)"; exit 1; }; \
+	done
+
+.PHONY: rules
+rules:
+	go test -count=1 ./tests/rules
+
+.PHONY: config-docs
+config-docs: build ## write docs/configuration.md and docs/carillon.schema.json again
+	$(DIST)/carillon config reference > docs/configuration.md
+	$(DIST)/carillon config schema > docs/carillon.schema.json
+
+# --- tests ----------------------------------------------------------------------------------------------------------
+
+.PHONY: test
+test: static e2e-deps ## everything: the checks, all tests with the race detector, real SDKs
+	go test -race -shuffle=on -timeout 10m work
+
+.PHONY: e2e
+e2e: e2e-deps ## only the tests of module tests: several processes, real SDKs
+	go test -count=1 -timeout 10m ./tests/...
+
+# The SDKs that tests/sdk pins, in their own folders there, and a browser.
+.PHONY: e2e-deps
+e2e-deps:
+	.ci/e2e-deps
+
+FUZZTIME ?= 20s
+.PHONY: fuzz
+fuzz: ## run every fuzz test for FUZZTIME (20s)
+	.ci/fuzz $(FUZZTIME)
+
+.PHONY: cover
+cover: ## write dist/cover.html
+	mkdir -p $(DIST)
+	go test -short -coverpkg=$$(echo $(addsuffix /...,$(addprefix ./,$(filter-out tests,$(MODULES)))) | tr ' ' ,) -coverprofile=$(DIST)/cover.out work
+	go tool cover -html=$(DIST)/cover.out -o $(DIST)/cover.html
+	go tool cover -func=$(DIST)/cover.out | tail -1
+
+.PHONY: clean
+clean: ## remove what was built and installed here
+	rm -rf $(DIST) $(BIN) tests/sdk/node_modules tests/sdk/.venv
+
+# --- tools ----------------------------------------------------------------------------------------------------------
+
+$(GOFUMPT):
+	GOBIN=$(dir $@) GOWORK=off go install mvdan.cc/gofumpt@$(GOFUMPT_VERSION)
+
+$(STATICCHECK):
+	GOBIN=$(dir $@) GOWORK=off go install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)
