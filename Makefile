@@ -8,7 +8,7 @@ BIN     := $(CURDIR)/.bin
 DIST    := $(CURDIR)/dist
 MODULES := $(patsubst %/go.mod,%,$(wildcard */go.mod))
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
-LDFLAGS := -s -w -X github.com/carillon-rt/carillon/standalone/internal/version.version=$(VERSION)
+LDFLAGS := -s -w -X github.com/carillon-rt/carillon/kit/service.version=$(VERSION)
 
 # Tools are pinned here and live in .bin/, a folder per version.
 GOFUMPT_VERSION     := v0.12.0

@@ -90,8 +90,14 @@ func (c Common) NodeName() string {
 	return "node"
 }
 
-// Version returns the version of the main module, or its revision, as the build recorded it.
+// version is set by the linker for releases: -X github.com/carillon-rt/carillon/kit/service.version=v1.2.3.
+var version string
+
+// Version returns what the linker was told, else the version of the main module, or its revision, as the build recorded it.
 func Version() string {
+	if version != "" {
+		return version
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		return "unknown"
