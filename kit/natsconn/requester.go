@@ -169,10 +169,11 @@ func (r *Requester) Run(ctx context.Context) error {
 
 // receive handles msg and those that came after it.
 func (r *Requester) receive(msg *nats.Msg) {
+	r.reply(msg)
 	for range maxReplyRun {
-		r.reply(msg)
 		select {
-		case msg = <-r.replies:
+		case msg := <-r.replies:
+			r.reply(msg)
 		default:
 			return
 		}
