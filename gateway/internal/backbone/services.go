@@ -1,0 +1,192 @@
+package backbone
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/carillon-rt/carillon/kit/natsconn"
+	"github.com/carillon-rt/carillon/kit/telemetry"
+	"github.com/carillon-rt/carillon/proto/authz"
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/history"
+	"github.com/carillon-rt/carillon/proto/message"
+	"github.com/carillon-rt/carillon/proto/publisher"
+	"github.com/carillon-rt/carillon/proto/subject"
+)
+
+// Deadlines of requests. Some client libraries give up on a subscription
+// after a second.
+const (
+	authTimeout   = 800 * time.Millisecond
+	cacheTimeout  = time.Second // of one of two attempts
+	cacheAttempts = 2
+)
+
+// Asker sends requests without blocking: a *natsconn.Requester.
+type Asker interface {
+	// Ask sends data to subject; done is called exactly once, with the reply
+	// or an error, and must not block.
+	Ask(subject string, data []byte, timeout time.Duration, done func(reply []byte, err error))
+}
+
+// Publisher hands publications to the routers: a *publisher.Publisher.
+type Publisher interface {
+	// Publish never blocks; pub may be reused when it returns.
+	Publish(pub *message.Publication, done func(publisher.Receipt))
+}
+
+var (
+	_ Asker     = (*natsconn.Requester)(nil)
+	_ Publisher = (*publisher.Publisher)(nil)
+)
+
+// Services is what loops ask of the services behind NATS. It has no
+// goroutine; answers come on those of the Asker and the Publisher.
+type Services struct {
+	// immutable after NewServices
+	partitions int
+	ask        Asker
+	publish    Publisher
+	log        *slog.Logger
+	metrics    *serviceMetrics
+}
+
+// NewServices returns the services behind ask and publish; metrics may be nil.
+func NewServices(partitions int, ask Asker, publish Publisher, log *slog.Logger, metrics prometheus.Registerer) *Services {
+	return &Services{partitions: partitions, ask: ask, publish: publish, log: log, metrics: newServiceMetrics(metrics)}
+}
+
+// Authorize implements the edge's Backbone.
+func (s *Services) Authorize(req *authz.Subscribe, answer func(authz.Decision)) {
+	s.decide(subject.AuthSubscribe, req, answer)
+}
+
+// SignIn implements the edge's Backbone.
+func (s *Services) SignIn(req *authz.SignIn, answer func(authz.Decision)) {
+	s.decide(subject.AuthSignIn, req, answer)
+}
+
+func (s *Services) decide(subj string, req any, answer func(authz.Decision)) {
+	body, err := json.Marshal(req)
+	if err != nil { // strings only: it can't be
+		s.metrics.unavailable.Inc()
+		answer(authz.Refuse(authz.Unavailable, "the request could not be sent to the authorization service: "+err.Error()))
+		return
+	}
+	began := time.Now()
+	s.ask.Ask(subj, body, authTimeout, func(reply []byte, err error) {
+		d := decision(reply, err)
+		s.metrics.authSeconds.Observe(time.Since(began).Seconds())
+		switch {
+		case d.Allow:
+			s.metrics.allowed.Inc()
+		case d.Temporary:
+			s.metrics.unavailable.Inc()
+		default:
+			s.metrics.refused.Inc()
+		}
+		answer(d)
+	})
+}
+
+// decision reads a reply; what can't be read is "can't tell now", never a yes.
+func decision(reply []byte, err error) authz.Decision {
+	switch {
+	case errors.Is(err, natsconn.ErrNoResponders):
+		return authz.Refuse(authz.Unavailable, "no authorization service is running, try again")
+	case errors.Is(err, natsconn.ErrTimeout):
+		return authz.Refuse(authz.Unavailable, "the authorization service did not answer in time, try again")
+	case errors.Is(err, natsconn.ErrBusy):
+		return authz.Refuse(authz.Unavailable, "too many authorizations are under way, try again")
+	case err != nil:
+		return authz.Refuse(authz.Unavailable, "the authorization service could not be asked, try again")
+	}
+	var d authz.Decision
+	if err := json.Unmarshal(reply, &d); err != nil {
+		return authz.Refuse(authz.Unavailable, "the authorization service gave no decision, try again")
+	}
+	if !d.Allow && d.Reason == "" {
+		return authz.Refuse(authz.Unavailable, "the authorization service gave no reason, try again")
+	}
+	return d
+}
+
+// Publish implements the edge's Backbone: client events have no acknowledgement, so
+// failure is counted.
+func (s *Services) Publish(pub *message.Publication) {
+	s.publish.Publish(pub, func(r publisher.Receipt) {
+		if r.Err != nil {
+			s.metrics.publishFailed.Inc()
+			return
+		}
+		s.metrics.published.Inc()
+	})
+}
+
+// Cached implements the edge's Backbone. The routers that follow the partition
+// share a queue group, so a second attempt finds another one, or the same one
+// a moment later.
+func (s *Services) Cached(key channel.Key, atLeast message.Position, answer func(*history.Reply)) {
+	body, err := json.Marshal(history.Request{App: key.App, Channel: key.Name, AtLeast: atLeast, Cache: true, Miss: true})
+	if err != nil { // strings and numbers only: it can't be
+		answer(nil)
+		return
+	}
+	s.cached(subject.History(key.Partition(s.partitions)), body, cacheAttempts, answer)
+}
+
+func (s *Services) cached(subj string, body []byte, attempts int, answer func(*history.Reply)) {
+	s.ask.Ask(subj, body, cacheTimeout, func(data []byte, err error) {
+		reply := new(history.Reply)
+		if err == nil {
+			err = json.Unmarshal(data, reply)
+		}
+		switch {
+		case err == nil && reply.Error == "":
+			s.metrics.cacheRead.Inc()
+			answer(reply)
+		case attempts > 1 && !errors.Is(err, natsconn.ErrClosed):
+			s.cached(subj, body, attempts-1, answer)
+		default:
+			s.metrics.cacheFailed.Inc()
+			answer(nil)
+		}
+	})
+}
+
+// serviceMetrics are resolved ahead: none is looked up on a loop.
+type serviceMetrics struct {
+	allowed, refused, unavailable prometheus.Counter
+	authSeconds                   prometheus.Histogram
+	published, publishFailed      prometheus.Counter
+	cacheRead, cacheFailed        prometheus.Counter
+}
+
+func newServiceMetrics(reg prometheus.Registerer) *serviceMetrics {
+	counter := func(name, help string, results ...string) []prometheus.Counter {
+		vec := telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "carillon_gateway_" + name, Help: help,
+		}, []string{"reason"}))
+		out := make([]prometheus.Counter, len(results))
+		for i, r := range results {
+			out[i] = vec.WithLabelValues(r)
+		}
+		return out
+	}
+	auth := counter("authorizations_total", "Decisions of the authorization service.", "allowed", "refused", "unavailable")
+	events := counter("client_events_total", "Client events handed to the routers.", "published", "failed")
+	cache := counter("cache_reads_total", "Cached values read for new subscribers.", "answered", "failed")
+	return &serviceMetrics{
+		allowed: auth[0], refused: auth[1], unavailable: auth[2],
+		published: events[0], publishFailed: events[1],
+		cacheRead: cache[0], cacheFailed: cache[1],
+		authSeconds: telemetry.Register(reg, prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "carillon_gateway_authorization_seconds", Help: "Time from a client's request to the decision.",
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, .8},
+		})),
+	}
+}
