@@ -1,0 +1,164 @@
+package hub
+
+import (
+	"sync"
+
+	"github.com/carillon-rt/carillon/gateway/internal/loop"
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/message"
+)
+
+// Encoding turns a publication into the frame that every subscriber of one
+// kind gets. It appends nothing for publications that these are not told of.
+type Encoding interface {
+	AppendFrame(dst []byte, pub *message.Publication) []byte
+}
+
+// Config is what an Interest is made of.
+type Config struct {
+	Loops      int
+	Partitions int
+	Encodings  []Encoding
+	// Post hands a delivery to a loop's mailbox. It is called under a lock,
+	// must not block and must not fail.
+	Post func(loop int, d *Delivery)
+	// Room blocks until the loops' mailboxes have room. It is called without
+	// locks, before each publication that is wanted.
+	Room func()
+	// Exclude resolves a socket id of this node, false for others.
+	Exclude func(socketID string) (loop.Handle, bool)
+}
+
+// Interest is which channels this node's loops want, by partition. A
+// partition has one deliverer, and its lock is held for one publication at a
+// time: a loop never waits longer than that.
+type Interest struct {
+	Config // immutable after NewInterest
+	shards []shard
+}
+
+type shard struct {
+	mu sync.Mutex
+	// guarded by mu
+	entries  map[channel.Key]*entry
+	position message.Position // of what was delivered last
+	_        [24]byte         // keeps neighbours' locks off this cache line
+}
+
+// entry counts the subscriptions of a channel by encoding and loop.
+type entry struct {
+	key    channel.Key
+	total  int32
+	counts []int32 // encoding * loops + loop
+}
+
+// NewInterest returns an empty interest.
+func NewInterest(cfg Config) *Interest {
+	in := &Interest{Config: cfg, shards: make([]shard, cfg.Partitions)}
+	for i := range in.shards {
+		in.shards[i].entries = map[channel.Key]*entry{}
+	}
+	return in
+}
+
+// Register adds a subscription of a loop. mark is called under the
+// partition's lock with the position that was delivered last: what mark posts
+// into the loop's mailbox stands after everything up to that position and
+// before everything that follows.
+func (in *Interest) Register(key channel.Key, loop int, enc uint8, mark func(message.Position)) {
+	s := &in.shards[key.Partition(in.Partitions)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[key]
+	if e == nil {
+		e = &entry{key: key, counts: make([]int32, len(in.Encodings)*in.Loops)}
+		s.entries[key] = e
+	}
+	e.counts[int(enc)*in.Loops+loop]++
+	e.total++
+	mark(s.position)
+}
+
+// Unregister takes a registration back.
+func (in *Interest) Unregister(key channel.Key, loop int, enc uint8) {
+	s := &in.shards[key.Partition(in.Partitions)]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.entries[key]
+	if e == nil {
+		return
+	}
+	e.counts[int(enc)*in.Loops+loop]--
+	if e.total--; e.total == 0 {
+		delete(s.entries, key)
+	}
+}
+
+// Deliver gives one publication to the loops that want it, encoded once for
+// each encoding that is present. Publications of a partition are delivered by
+// one goroutine, in order; pos is 0 for those that are not stored.
+func (in *Interest) Deliver(partition int, pos message.Position, pub *message.Publication) {
+	s := &in.shards[partition]
+	key := channel.Key{App: pub.App, Name: pub.Channel}
+	in.Room()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if pos != 0 {
+		s.position = pos
+	}
+	if e := s.entries[key]; e != nil {
+		in.post(e, pos, pub)
+	}
+}
+
+func (in *Interest) post(e *entry, pos message.Position, pub *message.Publication) {
+	d := &Delivery{Key: e.key, Kind: pub.Kind, Position: pos, Version: pub.Version, Frames: make([]*Frame, len(in.Encodings))}
+	if pub.Exclude != "" {
+		d.Exclude, d.Excludes = in.Exclude(pub.Exclude)
+	}
+	for enc, encoding := range in.Encodings {
+		if !e.wants(enc*in.Loops, in.Loops) {
+			continue
+		}
+		if bytes := encoding.AppendFrame(nil, pub); len(bytes) > 0 {
+			d.Frames[enc] = &Frame{Bytes: bytes}
+		}
+	}
+	for l := range in.Loops {
+		for enc, f := range d.Frames {
+			if f != nil && e.counts[enc*in.Loops+l] > 0 {
+				in.Post(l, d)
+				break
+			}
+		}
+	}
+}
+
+func (e *entry) wants(from, n int) bool {
+	for _, c := range e.counts[from : from+n] {
+		if c > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Position is what was delivered last of a partition.
+func (in *Interest) Position(partition int) message.Position {
+	s := &in.shards[partition]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.position
+}
+
+// Channels is the number of channels wanted.
+func (in *Interest) Channels() int {
+	n := 0
+	for i := range in.shards {
+		s := &in.shards[i]
+		s.mu.Lock()
+		n += len(s.entries)
+		s.mu.Unlock()
+	}
+	return n
+}

@@ -1,0 +1,118 @@
+package hub
+
+import (
+	"testing"
+
+	"github.com/carillon-rt/carillon/gateway/internal/loop"
+	"github.com/carillon-rt/carillon/proto/message"
+)
+
+// counting is an encoding that counts how often it is asked.
+type counting struct {
+	mark  byte
+	calls int
+	mute  bool
+}
+
+func (c *counting) AppendFrame(dst []byte, pub *message.Publication) []byte {
+	c.calls++
+	if c.mute {
+		return dst
+	}
+	return append(append(dst, c.mark), pub.Data...)
+}
+
+type posted struct {
+	loop int
+	d    *Delivery
+}
+
+func interest(encodings ...*counting) (*Interest, *[]posted) {
+	var got []posted
+	cfg := Config{
+		Loops: 3, Partitions: 4, Room: func() {},
+		Post:    func(l int, d *Delivery) { got = append(got, posted{l, d}) },
+		Exclude: func(id string) (loop.Handle, bool) { return loop.Handle{Slot: 7}, id == "1.7" },
+	}
+	for _, e := range encodings {
+		cfg.Encodings = append(cfg.Encodings, e)
+	}
+	return NewInterest(cfg), &got
+}
+
+func none(message.Position) {}
+
+func TestEncodesOncePerEncodingPresent(t *testing.T) {
+	a, b, absent := &counting{mark: 'a'}, &counting{mark: 'b'}, &counting{mark: 'c'}
+	in, got := interest(a, b, absent)
+	k := key(1)
+	in.Register(k, 0, 0, none)
+	in.Register(k, 0, 0, none)
+	in.Register(k, 2, 0, none)
+	in.Register(k, 2, 1, none)
+	in.Deliver(k.Partition(4), 0, &message.Publication{App: k.App, Channel: k.Name, Data: []byte("x")})
+	if a.calls != 1 || b.calls != 1 || absent.calls != 0 {
+		t.Fatalf("encoded %d, %d and %d times", a.calls, b.calls, absent.calls)
+	}
+	if len(*got) != 2 || (*got)[0].loop != 0 || (*got)[1].loop != 2 || (*got)[0].d != (*got)[1].d {
+		t.Fatalf("posted %v", *got)
+	}
+	d := (*got)[0].d
+	if string(d.Frames[0].Bytes) != "ax" || string(d.Frames[1].Bytes) != "bx" || d.Frames[2] != nil {
+		t.Fatalf("frames %v", d.Frames)
+	}
+}
+
+func TestNobodyIsToldOfWhatNobodyWants(t *testing.T) {
+	e := &counting{}
+	in, got := interest(e)
+	k := key(1)
+	in.Register(k, 1, 0, none)
+	in.Unregister(k, 1, 0)
+	in.Deliver(k.Partition(4), 0, &message.Publication{App: k.App, Channel: k.Name})
+	in.Deliver(key(2).Partition(4), 0, &message.Publication{App: "other", Channel: key(2).Name})
+	if len(*got) != 0 || e.calls != 0 || in.Channels() != 0 {
+		t.Fatalf("posted %v, encoded %d times, %d channels", *got, e.calls, in.Channels())
+	}
+}
+
+func TestAnEncodingMayHaveNoWords(t *testing.T) {
+	in, got := interest(&counting{mute: true})
+	k := key(1)
+	in.Register(k, 1, 0, none)
+	in.Deliver(k.Partition(4), 0, &message.Publication{App: k.App, Channel: k.Name})
+	if len(*got) != 0 {
+		t.Fatalf("posted %v", *got)
+	}
+}
+
+func TestRegisterMarksThePositionDeliveredLast(t *testing.T) {
+	in, _ := interest(&counting{})
+	k := key(1)
+	p := k.Partition(4)
+	in.Deliver(p, message.At(5, 1), &message.Publication{App: "x", Channel: "unwanted"})
+	var at message.Position
+	in.Register(k, 0, 0, func(pos message.Position) { at = pos })
+	if at != message.At(5, 1) {
+		t.Fatalf("marked %d, want %d", at, message.At(5, 1))
+	}
+	in.Deliver(p, 0, &message.Publication{App: "x", Channel: "not stored"})
+	if in.Position(p) != message.At(5, 1) {
+		t.Fatalf("position went to %d by a publication that is not stored", in.Position(p))
+	}
+}
+
+func TestExcludeIsResolvedOnce(t *testing.T) {
+	in, got := interest(&counting{})
+	k := key(1)
+	in.Register(k, 1, 0, none)
+	for _, id := range []string{"1.7", "99.7", ""} {
+		in.Deliver(k.Partition(4), 0, &message.Publication{App: k.App, Channel: k.Name, Exclude: id})
+	}
+	if d := (*got)[0].d; !d.Excludes || d.Exclude.Slot != 7 {
+		t.Fatalf("own socket id gave %+v", d)
+	}
+	if (*got)[1].d.Excludes || (*got)[2].d.Excludes {
+		t.Fatal("foreign and empty socket ids exclude nobody here")
+	}
+}

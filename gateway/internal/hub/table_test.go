@@ -1,0 +1,171 @@
+package hub
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/message"
+)
+
+func key(n int) channel.Key { return channel.Key{App: "a", Name: fmt.Sprint("c", n)} }
+
+// model is what a Table has to agree with: plain maps.
+type model map[channel.Key]map[int32]uint8
+
+func (m model) check(t *testing.T, table *Table) {
+	t.Helper()
+	subs := 0
+	for k, slots := range m {
+		subs += len(slots)
+		if len(slots) == 0 {
+			continue
+		}
+		ch := table.Lookup(k)
+		if ch == nil {
+			t.Fatalf("%v is missing", k)
+		}
+		have := map[int32]uint8{}
+		for _, g := range ch.Groups {
+			for _, s := range g.Slots {
+				if _, twice := have[s]; twice {
+					t.Fatalf("%v has slot %d twice", k, s)
+				}
+				have[s] = g.Encoding
+			}
+		}
+		if len(have) != len(slots) {
+			t.Fatalf("%v has slots %v, want %v", k, have, slots)
+		}
+		for s, enc := range slots {
+			if have[s] != enc {
+				t.Fatalf("%v slot %d has encoding %d, want %d", k, s, have[s], enc)
+			}
+		}
+	}
+	if table.Subscriptions() != subs {
+		t.Fatalf("%d subscriptions, want %d", table.Subscriptions(), subs)
+	}
+}
+
+func TestTableAgreesWithMaps(t *testing.T) {
+	for seed := range uint64(50) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		table, m := NewTable(), model{}
+		for range 400 {
+			k, slot, enc := key(r.IntN(6)), int32(r.IntN(12)), uint8(r.IntN(2))
+			_, there := m[k][slot]
+			switch r.IntN(5) {
+			case 0, 1, 2:
+				if there {
+					continue
+				}
+				table.Add(k, slot, enc, Floor{})
+				if m[k] == nil {
+					m[k] = map[int32]uint8{}
+				}
+				m[k][slot] = enc
+			case 3:
+				if table.Remove(k, slot) != there {
+					t.Fatalf("seed %d: Remove(%v, %d) is %v", seed, k, slot, !there)
+				}
+				delete(m[k], slot)
+			case 4:
+				var gone []channel.Key
+				table.RemoveAll(slot, func(k channel.Key) { gone = append(gone, k) })
+				for k, slots := range m {
+					if _, ok := slots[slot]; ok != slices.Contains(gone, k) {
+						t.Fatalf("seed %d: RemoveAll(%d) visited %v", seed, slot, gone)
+					}
+					delete(slots, slot)
+				}
+			}
+			m.check(t, table)
+		}
+	}
+}
+
+func TestEmptyChannelsAreForgotten(t *testing.T) {
+	table := NewTable()
+	h := &Hold{}
+	table.Hold(key(1), h)
+	table.Add(key(1), 3, 0, Floor{})
+	table.Release(key(1), h)
+	if table.Channels() != 1 {
+		t.Fatalf("%d channels while one is subscribed", table.Channels())
+	}
+	table.Remove(key(1), 3)
+	if table.Channels() != 0 {
+		t.Fatalf("%d channels after the last subscriber", table.Channels())
+	}
+}
+
+func TestHoldKeepsWhatArrivesUpToItsLimit(t *testing.T) {
+	table, h := NewTable(), &Hold{}
+	ch := table.Hold(key(1), h)
+	for range HeldMax {
+		ch.Arrive(&Delivery{})
+	}
+	if len(h.Held) != HeldMax || h.Over {
+		t.Fatalf("held %d, over %v", len(h.Held), h.Over)
+	}
+	ch.Arrive(&Delivery{})
+	if !h.Over || h.Held != nil {
+		t.Fatal("a hold with a gap must say so")
+	}
+}
+
+func TestFloors(t *testing.T) {
+	member := func(v uint64) *Delivery { return &Delivery{Kind: message.MemberAdded, Version: v} }
+	event := func(p message.Position) *Delivery { return &Delivery{Kind: message.Event, Position: p} }
+	for _, c := range []struct {
+		name  string
+		floor Floor
+		d     *Delivery
+		skips bool
+	}{
+		{"member event that the roster has", Floor{Version: 5}, member(5), true},
+		{"member event after the roster", Floor{Version: 5}, member(6), false},
+		{"event that the cache had", Floor{Position: 9}, event(9), true},
+		{"event after the cached one", Floor{Position: 9}, event(10), false},
+		{"event that is not stored", Floor{Position: 9}, event(0), false},
+		{"member event and a position floor", Floor{Position: 9}, member(1), false},
+		{"event and a version floor", Floor{Version: 9}, event(1), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			table := NewTable()
+			table.Add(key(1), 4, 0, c.floor)
+			table.Add(key(1), 5, 0, Floor{})
+			ch := table.Lookup(key(1))
+			if got := ch.Skips(4, c.d); got != c.skips {
+				t.Errorf("Skips is %v", got)
+			}
+			if ch.Skips(5, c.d) {
+				t.Error("a subscriber without floor was skipped")
+			}
+			ch.Arrive(c.d)
+			ch.Passed()
+			if kept := len(ch.AppendFloored(nil)); kept == 0 && c.d.Position < c.floor.Position {
+				t.Error("a floor was forgotten before it was passed")
+			}
+		})
+	}
+}
+
+func TestFloorsAreForgottenOncePassedOrUnsubscribed(t *testing.T) {
+	table := NewTable()
+	table.Add(key(1), 1, 0, Floor{Version: 3})
+	table.Add(key(1), 2, 0, Floor{Position: 100})
+	ch := table.Lookup(key(1))
+	ch.Arrive(&Delivery{Kind: message.MemberRemoved, Version: 4})
+	ch.Passed()
+	if got := ch.AppendFloored(nil); !slices.Equal(got, []int32{2}) {
+		t.Fatalf("floors of %v are left, want [2]", got)
+	}
+	table.Remove(key(1), 2)
+	if got := ch.AppendFloored(nil); len(got) != 0 {
+		t.Fatalf("floors of %v are left", got)
+	}
+}
