@@ -1,0 +1,1 @@
+HANDLERS = {"stack_overflow": False, "solutions": False}

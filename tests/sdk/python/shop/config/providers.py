@@ -1,0 +1,3 @@
+from masonite.providers import BroadcastProvider, ExceptionProvider, FrameworkProvider, RouteProvider, ViewProvider
+
+PROVIDERS = [FrameworkProvider, RouteProvider, ViewProvider, ExceptionProvider, BroadcastProvider]
