@@ -16,8 +16,10 @@ type Dialect interface {
 	// Hello reads the request line of a WebSocket upgrade. It returns false
 	// when the path does not belong to this dialect.
 	Hello(path, rawQuery string) (Hello, bool)
-	// Decode reads one message of a client into cmd, whose fields alias
-	// payload where they can. The error says what is wrong with the message.
+	// Decode reads one message of a client into cmd. Its Data may alias
+	// payload; its strings don't. The error says what is wrong with
+	// the message: a *Refusal for one that is well formed but not allowed, any
+	// other error for one that is not a message of the protocol.
 	Decode(payload []byte, cmd *Command) error
 	// Encode sends the messages that tell the client about ev: one, several,
 	// or none where the dialect has no words for it.
@@ -28,6 +30,14 @@ type Dialect interface {
 	AppendPublication(dst []byte, pub *message.Publication) []byte
 	// Closing gives the WebSocket close code and reason for why.
 	Closing(why Reason) (code int, reason string)
+}
+
+// Namer is implemented by dialects that allow fewer channel names than
+// channel.Validate does.
+type Namer interface {
+	// ValidChannel says what is wrong with a channel's name; bytesMax is the
+	// app's limit of its length.
+	ValidChannel(name string, bytesMax int) error
 }
 
 // Sender takes complete text messages for one client. The payload is copied.
@@ -42,7 +52,19 @@ type Hello struct {
 	// Refuse is why the connection must be refused after the upgrade, or
 	// None: bad version string, unsupported protocol, missing protocol.
 	Refuse Reason
+	// Pingless clients know no ping: they are closed when they were silent
+	// for a day, and never asked whether they are still there.
+	Pingless bool
 }
+
+// Refusal is why Decode does not accept a well-formed message.
+type Refusal struct {
+	Reason  Reason
+	Message string
+}
+
+// Error implements error.
+func (r *Refusal) Error() string { return r.Message }
 
 // CommandKind is what a client asks for.
 type CommandKind uint8
@@ -77,7 +99,7 @@ const (
 	Established    EventKind = iota + 1 // SocketID, ActivitySeconds
 	Subscribed                          // Channel; Members and Presence on presence channels
 	SubscribeError                      // Channel, Reason, Message
-	Error                               // Reason, Message; Reason decides the code
+	Error                               // Reason; Message, "" for the dialect's own words
 	PingEvent
 	PongEvent
 	SignedIn  // UserData
@@ -136,6 +158,7 @@ const (
 	WatchlistLimit // watchlist cut to its limit
 	Unavailable    // can't tell now: try again
 	ServerError
+	Ignored // a well-formed message that nobody knows
 	numReasons
 )
 
@@ -158,7 +181,7 @@ var reasonNames = [numReasons]string{
 	"no_protocol", "bad_origin", "auth_timeout", "terminated", "reconnect", "over_capacity", "slow",
 	"no_pong", "inactive", "flood", "malformed", "too_large", "bad_channel", "bad_event",
 	"unauthorized", "bad_data", "members_limit", "subscriptions", "already_done", "not_subscribed",
-	"client_events", "rate_limit", "watchlist_limit", "unavailable", "server_error",
+	"client_events", "rate_limit", "watchlist_limit", "unavailable", "server_error", "ignored",
 }
 
 // String is the metric label of the reason.

@@ -1,0 +1,166 @@
+package session
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/proto/authz"
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/presence"
+)
+
+// A subscription's way:
+//
+//	Subscribe -> [Host.Authorize -> Authorized] -> Host.Attach -> Attached -> live
+//
+// Unsubscribe forgets it at any point. An answer to an authorization that was
+// forgotten finds no subscription with its id; an Attach that was taken back
+// by Detach is never answered.
+
+func (s *Session) subscribe(cmd *dialect.Command) dialect.Reason {
+	name := cmd.Channel
+	if err := s.validChannel(name); err != nil {
+		return s.refuseSubscription(name, dialect.BadChannel, err.Error())
+	}
+	if s.find(name) >= 0 {
+		return s.refused(dialect.AlreadyDone, "Existing subscription to channel %s", name)
+	}
+	if n := s.app.Limits.Subscriptions; n > 0 && len(s.subs) >= n {
+		return s.refuseSubscription(name, dialect.Subscriptions,
+			fmt.Sprintf("the connection has %d subscriptions, the limit is %d: unsubscribe from some first", len(s.subs), n))
+	}
+	eff := s.app.Effective(name)
+	sub := subscription{name: name, traits: traitsOf(eff)}
+	switch {
+	case eff.User:
+		if s.user == nil || channel.UserOf(name) != s.user.ID {
+			return s.refuseSubscription(name, dialect.Unauthorized,
+				"only the user that it belongs to, once signed in, may subscribe to "+name)
+		}
+	case eff.Private:
+		return s.authorize(sub, cmd)
+	}
+	sub.state = Attaching
+	s.add(sub)
+	s.attach(&sub, nil)
+	return dialect.None
+}
+
+func (s *Session) validChannel(name string) error {
+	if n, ok := s.dialect.(dialect.Namer); ok {
+		return n.ValidChannel(name, s.app.Limits.ChannelNameBytes)
+	}
+	if strings.HasPrefix(name, "#") && !strings.HasPrefix(name, channel.UserPrefix) {
+		return fmt.Errorf("channel names that begin with # are reserved, but for %s", channel.UserPrefix)
+	}
+	return channel.Validate(name)
+}
+
+func (s *Session) authorize(sub subscription, cmd *dialect.Command) dialect.Reason {
+	if cmd.Auth == "" {
+		return s.refuseSubscription(sub.name, dialect.Unauthorized,
+			"the channel "+sub.name+" needs authorization: subscribe with auth")
+	}
+	s.lastID++
+	sub.id, sub.state = s.lastID, Authorizing
+	s.add(sub)
+	s.host.Authorize(sub.id, &authz.Subscribe{
+		App: s.app.ID, Key: s.key, SocketID: s.socketID, Channel: sub.name,
+		Auth: cmd.Auth, ChannelData: cmd.ChannelData, User: s.user,
+	})
+	return dialect.None
+}
+
+// Authorized is the answer to Host.Authorize.
+func (s *Session) Authorized(id uint32, d authz.Decision, _ int64) {
+	i := s.asked(id)
+	if s.flags.has(closed) || i < 0 {
+		return
+	}
+	sub := &s.subs[i]
+	if !d.Allow {
+		s.drop(i, reasonOf(&d), d.Message)
+		return
+	}
+	var member *presence.Member
+	if sub.traits.has(presenceChannel) {
+		if d.User == nil || d.User.ID == "" {
+			s.drop(i, dialect.ServerError, "the channel was authorized without a user")
+			return
+		}
+		member = &presence.Member{ID: d.User.ID, RawID: d.User.RawID, Info: d.User.Info}
+		rawID := d.User.RawID // on its own, so that the info is not kept
+		sub.member = &rawID
+	}
+	s.flags |= vouched
+	sub.state = Attaching
+	s.attach(sub, member)
+}
+
+func reasonOf(d *authz.Decision) dialect.Reason {
+	if d.Temporary {
+		return dialect.Unavailable
+	}
+	return dialect.ReasonOf(d.Reason)
+}
+
+func (s *Session) attach(sub *subscription, member *presence.Member) {
+	s.host.Attach(sub.name, Attach{
+		Member: member,
+		Cache:  sub.traits.has(cached),
+		Count:  s.app.SubscriptionCount && !sub.traits.has(presenceChannel|userOwn),
+	})
+}
+
+// Attached is the answer to Host.Attach.
+func (s *Session) Attached(r Attached, _ int64) {
+	i := s.find(r.Channel)
+	if s.flags.has(closed) || i < 0 || s.subs[i].state != Attaching {
+		return
+	}
+	if r.Failed != dialect.None {
+		s.drop(i, r.Failed, r.Message)
+		return
+	}
+	sub := &s.subs[i]
+	sub.state = Live
+	s.tell(dialect.Event{
+		Kind: dialect.Subscribed, Channel: sub.name,
+		Presence: sub.traits.has(presenceChannel), Members: r.Members,
+	})
+	switch {
+	case !sub.traits.has(cached):
+	case r.Cached == nil:
+		s.tell(dialect.Event{Kind: dialect.CacheMiss, Channel: sub.name})
+	default:
+		if payload := s.dialect.AppendPublication(nil, r.Cached); len(payload) > 0 {
+			s.host.Send(payload)
+		}
+	}
+}
+
+// drop ends a pending subscription and tells the client why.
+func (s *Session) drop(i int, why dialect.Reason, message string) {
+	name := s.subs[i].name
+	s.remove(i)
+	s.refuseSubscription(name, why, message)
+}
+
+func (s *Session) refuseSubscription(name string, why dialect.Reason, message string) dialect.Reason {
+	s.tell(dialect.Event{Kind: dialect.SubscribeError, Channel: name, Reason: why, Message: message})
+	return why
+}
+
+func (s *Session) unsubscribe(name string) dialect.Reason {
+	i := s.find(name)
+	if i < 0 {
+		return s.refused(dialect.NotSubscribed, "No current subscription to channel %s, or subscription in progress", name)
+	}
+	sub := s.subs[i]
+	s.remove(i)
+	if sub.state != Authorizing {
+		s.host.Detach(sub.name)
+	}
+	return dialect.None
+}
