@@ -64,19 +64,15 @@ func appendFields(out []field, t reflect.Type, index []int, depth int) []field {
 	for i := range t.NumField() {
 		sf := t.Field(i)
 		tag, options, _ := strings.Cut(sf.Tag.Get("yaml"), ",")
-		if tag == "-" || !sf.IsExported() {
-			continue
-		}
 		at := append(slices.Clip(index), i)
-		if slices.Contains(strings.Split(options, ","), "inline") {
-			inner := sf.Type
-			if inner.Kind() == reflect.Pointer {
-				inner = inner.Elem()
-			}
-			if inner.Kind() == reflect.Struct {
+		if tag != "-" && (sf.IsExported() || sf.Anonymous) && slices.Contains(strings.Split(options, ","), "inline") {
+			if inner := deref(sf.Type); inner.Kind() == reflect.Struct {
 				out = appendFields(out, inner, at, depth+1)
 				continue
 			}
+		}
+		if tag == "-" || !sf.IsExported() {
+			continue
 		}
 		if tag == "" {
 			tag = strings.ToLower(sf.Name)
