@@ -11,6 +11,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -85,11 +86,14 @@ func splitAddr(addr string) (host string, port int, err error) {
 // Cluster is the membership of a node that gossips.
 type Cluster struct {
 	// immutable after New
-	*view
+	*view // the Membership of what gossip says
 	cfg   Config
 	local Member
 	log   *slog.Logger
 	list  *memberlist.Memberlist
+
+	mu     sync.Mutex
+	closed bool // guarded by mu: memberlist panics when it is told to leave after its shutdown
 }
 
 var _ Membership = (*Cluster)(nil)
@@ -199,13 +203,22 @@ func (c *Cluster) join() bool {
 }
 
 func (c *Cluster) leave() {
-	if err := c.list.Leave(leaveTimeout); err != nil {
-		c.log.Warn("leave cluster", "err", err)
+	c.mu.Lock()
+	if !c.closed {
+		if err := c.list.Leave(leaveTimeout); err != nil {
+			c.log.Warn("leave cluster", "err", err)
+		}
 	}
+	c.mu.Unlock()
 	if err := c.Close(); err != nil {
 		c.log.Warn("close gossip port", "err", err)
 	}
 }
 
-// Close stops gossip at once, as a crash would: the others find out by themselves.
-func (c *Cluster) Close() error { return c.list.Shutdown() }
+// Close stops gossip at once, as a crash would: the others find out by themselves. A second call does nothing.
+func (c *Cluster) Close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	return c.list.Shutdown()
+}

@@ -1,0 +1,213 @@
+package cluster_test
+
+import (
+	"context"
+	"encoding/base64"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/carillon-rt/carillon/kit/cluster"
+)
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func localConfig(seeds ...string) cluster.Config {
+	cfg := cluster.DefaultConfig()
+	cfg.Listen, cfg.Advertise, cfg.Seeds = "127.0.0.1:0", "", seeds
+	return cfg
+}
+
+// node is a running member.
+type node struct {
+	*cluster.Cluster
+	stop context.CancelFunc
+	done chan error
+}
+
+func start(t *testing.T, cfg cluster.Config, m cluster.Member) *node {
+	t.Helper()
+	c, err := cluster.New(cfg, m, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	n := &node{c, cancel, make(chan error, 1)}
+	go func() { n.done <- c.Run(ctx) }()
+	t.Cleanup(n.leave)
+	return n
+}
+
+func (n *node) leave() {
+	n.stop()
+	if n.done != nil {
+		<-n.done
+		n.done = nil
+	}
+}
+
+// names waits until the node sees exactly these nodes, told by Watch.
+func (n *node) names(t *testing.T, want ...string) {
+	t.Helper()
+	changed, stop := n.Watch()
+	defer stop()
+	deadline := time.After(20 * time.Second)
+	for {
+		var got []string
+		for _, m := range n.Members() {
+			got = append(got, m.Node)
+		}
+		if slices.Equal(got, want) {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			t.Fatalf("%s sees %v, want %v", n.Local().Node, got, want)
+		}
+	}
+}
+
+func TestJoinLeaveAndCrash(t *testing.T) {
+	a := start(t, localConfig(), cluster.Member{Node: "a", Incarnation: "1", Roles: []string{"gateway"}, Version: "v1"})
+	b := start(t, localConfig(a.Addr()), cluster.Member{Node: "b", Incarnation: "1", Roles: []string{"router", "api"}})
+	c := start(t, localConfig(a.Addr()), cluster.Member{Node: "c", Incarnation: "1", Addr: "10.0.0.3:80"})
+	for _, n := range []*node{a, b, c} {
+		n.names(t, "a", "b", "c")
+	}
+	ms := a.Members()
+	if ms[0].Version != "v1" || ms[0].Addr != a.Addr() || ms[2].Addr != "10.0.0.3:80" {
+		t.Errorf("members are %+v", ms)
+	}
+	if r := cluster.WithRole(ms, "router"); len(r) != 1 || r[0].Node != "b" {
+		t.Errorf("routers are %+v", r)
+	}
+	b.leave()
+	a.names(t, "a", "c")
+	if err := c.Close(); err != nil { // no goodbye
+		t.Fatal(err)
+	}
+	a.names(t, "a")
+}
+
+// TestRestart brings a node back before its last run was found dead: one entry a node, the newest run.
+func TestRestart(t *testing.T) {
+	a := start(t, localConfig(), cluster.Member{Node: "a", Incarnation: "1"})
+	b := start(t, localConfig(a.Addr()), cluster.Member{Node: "b", Incarnation: cluster.NewIncarnation()})
+	a.names(t, "a", "b")
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+	newest := cluster.NewIncarnation()
+	start(t, localConfig(a.Addr()), cluster.Member{Node: "b", Incarnation: newest})
+	changed, stop := a.Watch()
+	defer stop()
+	deadline := time.After(20 * time.Second)
+	for {
+		ms := a.Members()
+		if len(ms) != 2 {
+			t.Fatalf("a sees %+v", ms)
+		}
+		if ms[1].Incarnation == newest {
+			return
+		}
+		select {
+		case <-changed:
+		case <-deadline:
+			t.Fatalf("a still sees %+v", ms)
+		}
+	}
+}
+
+func TestSeedComesLater(t *testing.T) {
+	first := start(t, localConfig(), cluster.Member{Node: "a", Incarnation: "1"})
+	addr := first.Addr()
+	first.leave()
+	late := start(t, localConfig(addr), cluster.Member{Node: "b", Incarnation: "1"})
+	cfg := localConfig()
+	cfg.Listen = addr
+	start(t, cfg, cluster.Member{Node: "a", Incarnation: "2"})
+	late.names(t, "a", "b")
+}
+
+func TestEncryptionAndLabelKeepOthersOut(t *testing.T) {
+	secret := localConfig()
+	secret.EncryptionKey = base64.StdEncoding.EncodeToString(make([]byte, 32))
+	a := start(t, secret, cluster.Member{Node: "a", Incarnation: "1"})
+	clear := start(t, localConfig(a.Addr()), cluster.Member{Node: "clear", Incarnation: "1"})
+	labelled := secret
+	labelled.Label, labelled.Seeds = "another", []string{a.Addr()}
+	other := start(t, labelled, cluster.Member{Node: "other", Incarnation: "1"})
+	joined := secret
+	joined.Seeds = []string{a.Addr()}
+	start(t, joined, cluster.Member{Node: "b", Incarnation: "1"})
+	a.names(t, "a", "b")
+	clear.names(t, "clear")
+	other.names(t, "other")
+}
+
+func TestStatic(t *testing.T) {
+	ms := cluster.NewStatic(cluster.Member{Node: "only", Incarnation: "1"})
+	changed, stop := ms.Watch()
+	defer stop()
+	<-changed
+	if got := ms.Members(); len(got) != 1 || got[0].Node != "only" || ms.Local().Node != "only" {
+		t.Errorf("members %v", got)
+	}
+}
+
+func TestIncarnationsSort(t *testing.T) {
+	last := ""
+	for range 3 {
+		now := time.Now().UnixMicro()
+		for time.Now().UnixMicro() == now { // the next microsecond
+		}
+		next := cluster.NewIncarnation()
+		if next <= last || len(next) != 24 {
+			t.Fatalf("%q after %q", next, last)
+		}
+		last = next
+	}
+}
+
+func TestConfigMistakes(t *testing.T) {
+	tests := []struct {
+		name string
+		edit func(*cluster.Config)
+		want string
+	}{
+		{"listen", func(c *cluster.Config) { c.Listen = "nowhere" }, `listen is "nowhere"`},
+		{"port", func(c *cluster.Config) { c.Listen = ":99999" }, `listen is ":99999"`},
+		{"advertise", func(c *cluster.Config) { c.Advertise = "x" }, `advertise is "x"`},
+		{"key", func(c *cluster.Config) { c.EncryptionKey = "c2hvcnQ=" }, "16, 24 or 32 bytes"},
+		{"alone with seeds", func(c *cluster.Config) { c.Listen, c.Seeds = "", []string{"a:1"} }, "listen is empty"},
+		{"rejoin", func(c *cluster.Config) { c.Rejoin = 0 }, "rejoin_interval"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := cluster.DefaultConfig()
+			tt.edit(&cfg)
+			if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want an error with %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	if _, err := cluster.New(localConfig(), cluster.Member{}, discard()); err == nil {
+		t.Error("a member without a name was taken")
+	}
+	long := cluster.Member{Node: strings.Repeat("n", 500), Incarnation: "1"}
+	if _, err := cluster.New(localConfig(), long, discard()); err == nil || !strings.Contains(err.Error(), "512") {
+		t.Errorf("a description that gossip can't carry: %v", err)
+	}
+	a := start(t, localConfig(), cluster.Member{Node: "a", Incarnation: "1"})
+	taken := localConfig()
+	taken.Listen = a.Addr()
+	if _, err := cluster.New(taken, cluster.Member{Node: "b", Incarnation: "1"}, discard()); err == nil {
+		t.Error("a taken port was bound")
+	}
+}
