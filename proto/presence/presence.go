@@ -79,11 +79,28 @@ type Result struct {
 	// applied; Limit is that limit.
 	Full  bool
 	Limit uint64
+	// Deferred: the operation was applied and the roster left out, because the
+	// reply would have become too large for one message. Ask again with Read.
+	Deferred bool
 	// Version orders the member events of the channel: the roster includes
 	// all events up to this version.
 	Version uint64
 	Members []Member
 }
+
+// Smallest encodings: they bound what a short, malformed message can make a
+// reader allocate.
+const (
+	opBytesMin     = 8
+	resultBytesMin = 4
+	memberBytesMin = 3
+)
+
+// bits of a result on the wire.
+const (
+	resultFull     = 1 << 0
+	resultDeferred = 1 << 1
+)
 
 // Member is a user in a presence channel.
 type Member struct {
@@ -119,7 +136,7 @@ func ParseDelta(buf []byte) (Delta, error) {
 	}
 	d := Delta{Snapshot: r.Byte() != 0, Node: r.String(), Incarnation: r.String(), Shard: int(r.Uvarint()), Seq: r.Uvarint()}
 	n := r.Uvarint()
-	if n > uint64(r.Len()) {
+	if n > uint64(r.Len())/opBytesMin {
 		return Delta{}, wire.ErrShort
 	}
 	d.Ops = make([]Op, n)
@@ -138,7 +155,7 @@ func AppendReply(dst []byte, p *Reply) []byte {
 	dst = wire.AppendUvarint(dst, uint64(len(p.Results)))
 	for i := range p.Results {
 		res := &p.Results[i]
-		dst = append(dst, boolByte(res.Full))
+		dst = append(dst, boolByte(res.Full)*resultFull|boolByte(res.Deferred)*resultDeferred)
 		dst = wire.AppendUvarint(dst, res.Limit)
 		dst = wire.AppendUvarint(dst, res.Version)
 		dst = wire.AppendUvarint(dst, uint64(len(res.Members)))
@@ -159,15 +176,17 @@ func ParseReply(buf []byte) (Reply, error) {
 	}
 	p := Reply{Status: Status(r.Byte())}
 	n := r.Uvarint()
-	if n > uint64(r.Len()) {
+	if n > uint64(r.Len())/resultBytesMin {
 		return Reply{}, wire.ErrShort
 	}
 	p.Results = make([]Result, n)
 	for i := range p.Results {
 		res := &p.Results[i]
-		res.Full, res.Limit, res.Version = r.Byte() != 0, r.Uvarint(), r.Uvarint()
+		bits := r.Byte()
+		res.Full, res.Deferred = bits&resultFull != 0, bits&resultDeferred != 0
+		res.Limit, res.Version = r.Uvarint(), r.Uvarint()
 		m := r.Uvarint()
-		if m > uint64(r.Len()) {
+		if m > uint64(r.Len())/memberBytesMin {
 			return Reply{}, wire.ErrShort
 		}
 		res.Members = make([]Member, m)

@@ -28,6 +28,8 @@ type Query struct {
 	// Prefix.
 	All    bool   `json:"all,omitempty"`
 	Prefix string `json:"prefix,omitempty"`
+	// After continues a list that an answer cut short: only names behind it.
+	After string `json:"after,omitempty"`
 }
 
 // Answer answers a Query.
@@ -36,7 +38,10 @@ type Answer struct {
 	// Incomplete: ownership has just moved and not every gateway has reported.
 	Incomplete bool          `json:"incomplete,omitempty"`
 	Channels   []ChannelInfo `json:"channels,omitempty"`
-	Online     []string      `json:"online,omitempty"`
+	// More: Channels, sorted by name, did not fit into one message; ask again
+	// with After set to the last name.
+	More   bool     `json:"more,omitempty"`
+	Online []string `json:"online,omitempty"`
 }
 
 // ChannelInfo is an occupied channel. A query for one channel that is not
