@@ -1,0 +1,495 @@
+package roster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/carillon-rt/carillon/kit/cluster"
+	"github.com/carillon-rt/carillon/kit/natsconn"
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/presence"
+	"github.com/carillon-rt/carillon/proto/subject"
+)
+
+// Config is what a Roster needs to know. The zero value of a duration means
+// its default.
+type Config struct {
+	Node        string
+	Incarnation string
+	// JoinTimeout is how long a Join waits for its roster (3 s).
+	JoinTimeout time.Duration
+	// RequestTimeout is how long the owner may take to answer a delta (1 s).
+	RequestTimeout time.Duration
+}
+
+func (c Config) withDefaults() Config {
+	if c.JoinTimeout <= 0 {
+		c.JoinTimeout = 3 * time.Second
+	}
+	if c.RequestTimeout <= 0 {
+		c.RequestTimeout = time.Second
+	}
+	return c
+}
+
+// presenceRole is the role of the nodes that own presence shards.
+const presenceRole = "presence"
+
+// Asker sends requests without blocking: a *natsconn.Requester.
+type Asker interface {
+	// Ask sends data to subject; done is called exactly once, with the reply
+	// or an error, and must not block.
+	Ask(subject string, data []byte, timeout time.Duration, done func(reply []byte, err error))
+}
+
+// Deps is what a Roster is built on.
+type Deps struct {
+	Ask     Asker
+	NATS    *nats.Conn // for requests by owners
+	Members cluster.Membership
+	Log     *slog.Logger
+	Metrics prometheus.Registerer // nil counts nowhere
+}
+
+// Roster is the gateway's roster. Its methods may be called from any
+// goroutine, never block, and keep the strings they are given.
+//
+//	loops --> queue --> Run: shards --> one delta in flight each --> owners
+//	                     ^                                             |
+//	                     +--------------- replies ---------------------+
+type Roster struct {
+	// immutable after New
+	cfg     Config
+	deps    Deps
+	metrics *metrics
+	wake    chan struct{}
+
+	mu sync.Mutex
+	// guarded by mu
+	queue  []event
+	closed bool
+	idle   []chan struct{} // of Flush: closed when there is nothing left to tell
+
+	// owned by Run
+	shards [subject.PresenceShards]*shardDriver
+	timer  *time.Timer
+}
+
+// shardDriver is a shard and the progress of its delta in flight.
+type shardDriver struct {
+	shard
+	asking   bool
+	failures int // in a row
+	retryAt  time.Time
+	owner    cluster.Member
+	owned    bool
+}
+
+type eventKind uint8
+
+const (
+	evSubscribed eventKind = iota
+	evUnsubscribed
+	evJoin
+	evLeave
+	evOnline
+	evOffline
+	evReply
+	evResync
+	evFlush
+)
+
+// event is what has happened; which fields count depends on its kind.
+type event struct {
+	kind   eventKind
+	key    channel.Key
+	member presence.Member // evJoin; ID for evLeave
+	answer answerFunc
+	shard  int
+	flight *flight
+	data   []byte
+	err    error
+	due    time.Time
+	idle   chan struct{}
+}
+
+// New returns a roster that tells nobody before Run.
+func New(cfg Config, deps Deps) (*Roster, error) {
+	if cfg.Node == "" || cfg.Incarnation == "" {
+		return nil, errors.New("roster: needs the names of the node and of its incarnation")
+	}
+	r := &Roster{cfg: cfg.withDefaults(), deps: deps, wake: make(chan struct{}, 1)}
+	r.metrics = newMetrics(deps.Metrics, r.depth)
+	for i := range r.shards {
+		r.shards[i] = &shardDriver{shard: *newShard(i)}
+	}
+	return r, nil
+}
+
+// Subscribed counts one more subscription of this node on a channel.
+func (r *Roster) Subscribed(key channel.Key) { r.put(event{kind: evSubscribed, key: key}) }
+
+// Unsubscribed counts one less.
+func (r *Roster) Unsubscribed(key channel.Key) { r.put(event{kind: evUnsubscribed, key: key}) }
+
+// Join adds one connection of a member to a channel. answer is called exactly
+// once, on any goroutine: with the roster, or with Full, or with an error
+// when no owner answered in time. After an error or Full the connection does
+// not count as joined.
+func (r *Roster) Join(key channel.Key, m presence.Member, answer func(presence.Result, error)) {
+	if !r.put(event{kind: evJoin, key: key, member: m, answer: answer, due: time.Now().Add(r.cfg.JoinTimeout)}) {
+		answer(presence.Result{}, ErrUnavailable)
+	}
+}
+
+// Leave takes one connection of a member back, answered or not. It must not
+// follow a Join that has failed; callers that can't know whether one has
+// (the answer is on its way) should wait for the answer first.
+func (r *Roster) Leave(key channel.Key, user string) {
+	r.put(event{kind: evLeave, key: key, member: presence.Member{ID: user}})
+}
+
+// Online counts one more signed-in connection of a user.
+func (r *Roster) Online(app, user string) { r.put(event{kind: evOnline, key: onlineKey(app, user)}) }
+
+// Offline counts one less.
+func (r *Roster) Offline(app, user string) { r.put(event{kind: evOffline, key: onlineKey(app, user)}) }
+
+func onlineKey(app, user string) channel.Key {
+	return channel.Key{App: app, Name: channel.OnlinePrefix + user}
+}
+
+// put queues an event. The queue has no limit of its own: it holds at most
+// what the connections of this node can cause between two turns of Run, and
+// dropping an event would make the roster untrue. Its depth is a metric.
+func (r *Roster) put(ev event) bool {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return false
+	}
+	r.queue = append(r.queue, ev)
+	first := len(r.queue) == 1
+	r.mu.Unlock()
+	if first {
+		select {
+		case r.wake <- struct{}{}:
+		default:
+		}
+	}
+	return true
+}
+
+func (r *Roster) depth() float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return float64(len(r.queue))
+}
+
+// Flush returns when the owners have been told everything that was done
+// before the call, or when ctx ends.
+func (r *Roster) Flush(ctx context.Context) error {
+	idle := make(chan struct{})
+	if !r.put(event{kind: evFlush, idle: idle}) {
+		return nil
+	}
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("flush roster: %w", ctx.Err())
+	}
+}
+
+// Run tells the owners until ctx ends; joins that still wait then fail.
+func (r *Roster) Run(ctx context.Context) error {
+	requests := make(chan *nats.Msg, 4*subject.PresenceShards)
+	sub, err := r.deps.NATS.ChanSubscribe(subject.GatewaySnapshot(r.cfg.Node), requests)
+	if err != nil {
+		r.close()
+		return fmt.Errorf("subscribe to snapshot requests: %w", err)
+	}
+	defer sub.Unsubscribe() // fails only on a closed connection, which has ended the subscription
+	changed, stop := r.deps.Members.Watch()
+	defer stop()
+	defer r.close()
+	r.timer = time.NewTimer(time.Hour)
+	defer r.timer.Stop()
+	var batch []event
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-r.wake:
+			batch = r.swap(batch)
+			for i := range batch {
+				r.apply(&batch[i])
+			}
+			clear(batch)
+		case m := <-requests:
+			r.snapshotAsked(m)
+		case <-changed:
+			r.ownersChanged()
+		case <-r.timer.C:
+		}
+		r.turn(time.Now())
+	}
+}
+
+// swap takes the queue and leaves the emptied buffer in its place.
+func (r *Roster) swap(empty []event) []event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	queue := r.queue
+	if cap(empty) > 1<<14 {
+		empty = nil // a burst's buffer is not kept
+	}
+	r.queue = empty[:0]
+	return queue
+}
+
+// apply brings one event into the state.
+func (r *Roster) apply(ev *event) {
+	switch ev.kind {
+	case evReply:
+		r.replied(ev)
+		return
+	case evResync:
+		r.shards[ev.shard].startOver()
+		return
+	case evFlush:
+		r.mu.Lock()
+		r.idle = append(r.idle, ev.idle)
+		r.mu.Unlock()
+		return
+	}
+	s := r.shards[ev.key.Shard(subject.PresenceShards)]
+	switch ev.kind {
+	case evSubscribed:
+		s.subscribed(ev.key, 1)
+	case evUnsubscribed:
+		s.subscribed(ev.key, -1)
+	case evJoin:
+		s.join(ev.key, ev.member, waiter{ev.answer, ev.due})
+	case evLeave:
+		s.leave(ev.key, ev.member.ID)
+	case evOnline:
+		s.signedIn(ev.key, 1)
+	case evOffline:
+		s.signedIn(ev.key, -1)
+	}
+}
+
+// snapshotAsked: an owner has nothing, or doubts what it has.
+func (r *Roster) snapshotAsked(m *nats.Msg) {
+	var req presence.SnapshotRequest
+	if m == nil || json.Unmarshal(m.Data, &req) != nil || req.Shard < 0 || req.Shard >= len(r.shards) {
+		r.metrics.malformed.Inc()
+		return
+	}
+	s := r.shards[req.Shard]
+	if s.flight != nil && s.flight.snapshot {
+		return // it is on its way
+	}
+	s.startOver()
+	s.retryAt = time.Time{}
+}
+
+// ownersChanged makes the shards whose owner is another one now, or another
+// run of the same one, tell it everything.
+func (r *Roster) ownersChanged() {
+	nodes := cluster.WithRole(r.deps.Members.Members(), presenceRole)
+	for _, s := range r.shards {
+		owner, ok := cluster.Owner(nodes, fmt.Sprintf("%s/%d", presenceRole, s.number))
+		if ok == s.owned && owner.Node == s.owner.Node && owner.Incarnation == s.owner.Incarnation {
+			continue
+		}
+		s.owner, s.owned = owner, ok
+		if !ok {
+			continue // nobody to tell
+		}
+		s.startOver()
+		s.retryAt, s.failures = time.Time{}, 0
+	}
+}
+
+// turn sends what is to be sent, answers what is to be answered, and sets the
+// timer for what comes by time.
+func (r *Roster) turn(now time.Time) {
+	next := now.Add(time.Minute)
+	busy := false
+	for _, s := range r.shards {
+		if len(s.waiting) > 0 {
+			if due := s.expire(now); !due.IsZero() && due.Before(next) {
+				next = due
+			}
+		}
+		r.send(s, now)
+		if s.busy() {
+			busy = true
+			if !s.asking && s.retryAt.After(now) && s.retryAt.Before(next) {
+				next = s.retryAt
+			}
+		}
+		r.give(s)
+	}
+	if !busy {
+		r.flushed()
+	}
+	r.timer.Reset(max(next.Sub(now), time.Millisecond))
+}
+
+func (r *Roster) give(s *shardDriver) {
+	for _, o := range s.takeOutcomes() {
+		switch {
+		case o.err != nil:
+			r.metrics.joinFailed.Inc()
+		case o.result.Full:
+			r.metrics.joinFull.Inc()
+		default:
+			r.metrics.joinDone.Inc()
+		}
+		o.answer(o.result, o.err)
+	}
+}
+
+// send asks the owner of the shard, if there is anything to tell and no
+// answer is awaited.
+func (r *Roster) send(s *shardDriver, now time.Time) {
+	if s.asking || s.retryAt.After(now) {
+		return
+	}
+	f := s.flight
+	if f == nil {
+		if f = s.next(r.cfg.Node, r.cfg.Incarnation); f == nil {
+			return
+		}
+		r.metrics.deltas.Inc()
+		if f.snapshot {
+			r.metrics.snapshots.Inc()
+		}
+	}
+	s.asking = true
+	number := s.number
+	r.deps.Ask.Ask(subject.PresenceDelta(number), f.data, r.cfg.RequestTimeout, func(reply []byte, err error) {
+		r.put(event{kind: evReply, shard: number, flight: f, data: reply, err: err})
+	})
+}
+
+// Failures in a row after which a delta is given up for a snapshot, and a
+// snapshot made anew that asks for less.
+const (
+	deltaTries    = 3
+	snapshotTries = 6
+	backoffFirst  = 30 * time.Millisecond
+	backoffMax    = time.Second
+)
+
+// replied takes the answer to the delta in flight, or the lack of one.
+func (r *Roster) replied(ev *event) {
+	s := r.shards[ev.shard]
+	s.asking = false
+	if s.flight != ev.flight {
+		return // given up meanwhile
+	}
+	err := ev.err
+	if err == nil {
+		var reply presence.Reply
+		if reply, err = presence.ParseReply(ev.data); err == nil && r.take(s, &reply) {
+			return
+		}
+		if err != nil {
+			r.metrics.malformed.Inc()
+		}
+	}
+	r.metrics.deltaFailed.Inc()
+	if s.failures == deltaTries {
+		r.deps.Log.Warn("presence owner does not answer, trying on", "shard", s.number, "owner", s.owner.Node, "err", err)
+	}
+	s.failures++
+	s.retryAt = time.Now().Add(backoff(s.failures))
+	switch {
+	case !s.flight.snapshot && s.failures >= deltaTries:
+		s.startOver()
+	case s.flight.snapshot && s.failures%snapshotTries == 0 && errors.Is(err, natsconn.ErrTimeout):
+		s.cautious = true
+		s.startOver()
+	}
+}
+
+// take brings the owner's answer into the state. It returns false when the
+// answer is none.
+func (r *Roster) take(s *shardDriver, reply *presence.Reply) bool {
+	snapshot := s.flight.snapshot
+	if !s.landed(reply) {
+		return false
+	}
+	switch {
+	case reply.Status == presence.OK:
+		s.failures, s.retryAt = 0, time.Time{}
+	case reply.Status == presence.Resync && !snapshot:
+		s.retryAt = time.Time{}
+	default: // not the owner, or a snapshot was refused: membership is settling
+		s.failures++
+		s.retryAt = time.Now().Add(backoff(s.failures))
+	}
+	return true
+}
+
+// backoff doubles, and takes a random half away so that gateways do not come
+// in step.
+func backoff(failures int) time.Duration {
+	wait := backoffMax
+	if failures < 6 {
+		wait = min(backoffFirst<<failures, backoffMax)
+	}
+	return wait/2 + rand.N(wait/2)
+}
+
+// flushed tells those who wait in Flush, unless something was queued since.
+func (r *Roster) flushed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.queue) > 0 {
+		return
+	}
+	for _, idle := range r.idle {
+		close(idle)
+	}
+	r.idle = nil
+}
+
+// close fails all who wait and refuses what comes later.
+func (r *Roster) close() {
+	r.mu.Lock()
+	r.closed = true
+	queue, idle := r.queue, r.idle
+	r.queue, r.idle = nil, nil
+	r.mu.Unlock()
+	for _, ch := range idle {
+		close(ch)
+	}
+	for i := range queue {
+		if queue[i].answer != nil {
+			queue[i].answer(presence.Result{}, ErrUnavailable)
+		}
+		if queue[i].idle != nil {
+			close(queue[i].idle)
+		}
+	}
+	for _, s := range r.shards {
+		for m := range s.waiting {
+			s.dismiss(m, presence.Result{}, ErrUnavailable)
+		}
+		r.give(s)
+	}
+}
