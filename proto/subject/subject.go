@@ -30,6 +30,8 @@ const (
 	AllHooks   = "car.hook.*"
 	RePublish  = "car.live.{{wildcard(1)}}"
 	AllPublish = "car.pub.*"
+	// AllDeadHooks are the webhook events whose retries are used up.
+	AllDeadHooks = "car.hook-dead.*"
 )
 
 // Log is the journal subject of partition p: one message is one batch.
@@ -116,6 +118,12 @@ func Hook(app string) string { return "car.hook." + app }
 
 // HookApp gives the app of a Hook subject.
 func HookApp(subject string) string { return strings.TrimPrefix(subject, "car.hook.") }
+
+// DeadHook is where an app's webhook events go when their retries are used up.
+func DeadHook(app string) string { return "car.hook-dead." + app }
+
+// DeadHookApp gives the app of a DeadHook subject.
+func DeadHookApp(subject string) string { return strings.TrimPrefix(subject, "car.hook-dead.") }
 
 // Headers of plain ingest messages (car.in.>).
 const (
