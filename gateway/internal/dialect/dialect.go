@@ -192,6 +192,9 @@ func (r Reason) String() string {
 	return "unknown"
 }
 
+// ReasonsMax is above every Reason: the length of arrays that they index.
+const ReasonsMax = int(numReasons)
+
 // Reasons lists all reasons but None, for metrics that are resolved ahead.
 func Reasons() []Reason {
 	all := make([]Reason, 0, numReasons-1)

@@ -1,53 +1,229 @@
-// Package edge joins loops, sessions and the hub: it implements the loops'
-// handler, gives every connection its session, expands publications to
-// subscribers, and carries the sessions' wishes to the backbone and the
-// answers back through the loops' mailboxes. It imports no NATS.
 package edge
 
 import (
-	"github.com/carillon-rt/carillon/proto/authz"
-	"github.com/carillon-rt/carillon/proto/channel"
-	"github.com/carillon-rt/carillon/proto/history"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/hub"
+	"github.com/carillon-rt/carillon/gateway/internal/loop"
+	"github.com/carillon-rt/carillon/gateway/internal/ws"
+	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/message"
-	"github.com/carillon-rt/carillon/proto/presence"
 )
 
-// Backbone is what the loops ask of the services behind NATS. Its methods are
-// called on loops and never block; each answer function is called exactly
-// once, on any goroutine.
-type Backbone interface {
-	Authorize(req *authz.Subscribe, answer func(authz.Decision))
-	SignIn(req *authz.SignIn, answer func(authz.Decision))
-	// Publish sends a client event to a router.
-	Publish(pub *message.Publication)
-	// Cached reads a channel's last value once its partition has been applied
-	// up to atLeast. A nil reply means that nobody could answer in time.
-	Cached(key channel.Key, atLeast message.Position, answer func(*history.Reply))
+// Config is what an Edge is made of.
+type Config struct {
+	Apps       *app.Registry // without secrets
+	Dialects   []dialect.Dialect
+	Loops      int
+	Partitions int
+	// NodeNumber begins the socket ids of this run of the node.
+	NodeNumber uint32
+	// Loop is the configuration of each loop; Index is set here.
+	Loop     loop.Config
+	Backbone Backbone
+	Roster   Roster
+	Watcher  Watcher
+	Log      *slog.Logger
 }
 
-// Roster is the node's truth about its own connections: it sums them up per
-// channel and user and tells the presence owners. Its methods are called on
-// loops and never block; answers as with Backbone.
-type Roster interface {
-	// Subscribed and Unsubscribed change the number of this node's
-	// subscriptions on a channel by one.
-	Subscribed(key channel.Key)
-	Unsubscribed(key channel.Key)
-	// Join adds one connection of a member to a channel and answers with the
-	// roster, or Full, or an error when no owner answered in time. After an
-	// error or Full the connection does not count as joined.
-	Join(key channel.Key, m presence.Member, answer func(presence.Result, error))
-	// Leave takes one connection of a member back. A Join that was not
-	// answered yet may be left too: it is then undone.
-	Leave(key channel.Key, user string)
-	// Online and Offline count the signed-in connections of a user.
-	Online(app, user string)
-	Offline(app, user string)
+// Edge is the client side of a gateway: its loops, listeners, sessions and
+// hub.
+//
+//	sockets -> loop -> handler -> session <-> dialect
+//	                      |
+//	                      +-> Backbone, Roster   (wishes; answers come by mail)
+//	live batches -> Interest -> mail -> handler -> Table -> sockets
+type Edge struct {
+	// immutable after New
+	cfg      Config
+	interest *hub.Interest
+	handlers []*handler
+	apps     appCounts
+
+	// atomic
+	draining atomic.Bool
+	stopped  atomic.Bool
+
+	mu sync.Mutex
+	// guarded by mu
+	listeners []*loop.Listener
 }
 
-// Watcher answers which users are online. (A third small interface: roster
-// implements it too.)
-type Watcher interface {
-	// WhoIsOnline answers with those of users that are online.
-	WhoIsOnline(app string, users []string, answer func(online []string, err error))
+// backlogMax is how many deliveries may wait in a loop's mailbox before the
+// deliverers wait: then the NATS client's buffers fill, and the chain check
+// repairs what is dropped there.
+const backlogMax = 16 << 10
+
+// New returns an edge that listens nowhere yet.
+func New(cfg Config) (*Edge, error) {
+	if cfg.Loops < 1 || cfg.Partitions < 1 || len(cfg.Dialects) == 0 {
+		return nil, fmt.Errorf("edge: need loops, partitions and dialects, have %d, %d and %d", cfg.Loops, cfg.Partitions, len(cfg.Dialects))
+	}
+	e := &Edge{cfg: cfg}
+	encodings := make([]hub.Encoding, len(cfg.Dialects))
+	for i, d := range cfg.Dialects {
+		encodings[i] = &framed{dialect: d}
+	}
+	for i := range cfg.Loops {
+		h, err := newHandler(e, i)
+		if err != nil {
+			return nil, err
+		}
+		e.handlers = append(e.handlers, h)
+	}
+	e.interest = hub.NewInterest(hub.Config{
+		Loops: cfg.Loops, Partitions: cfg.Partitions, Encodings: encodings,
+		Post: e.post, Room: e.room, Exclude: e.resolve,
+	})
+	return e, nil
+}
+
+// Listen binds addr ("host:port", port 0 for any). Connections are accepted
+// once Run runs.
+func (e *Edge) Listen(addr string) (net.Addr, error) {
+	l, err := loop.Listen(addr, e.loops()...)
+	return e.listening(l, err)
+}
+
+// ListenTLS is Listen with TLS ended in the gateway.
+func (e *Edge) ListenTLS(addr string, cfg *tls.Config) (net.Addr, error) {
+	l, err := loop.ListenTLS(addr, cfg, e.loops()...)
+	return e.listening(l, err)
+}
+
+func (e *Edge) loops() []*loop.Loop[mail] {
+	loops := make([]*loop.Loop[mail], len(e.handlers))
+	for i, h := range e.handlers {
+		loops[i] = h.loop
+	}
+	return loops
+}
+
+func (e *Edge) listening(l *loop.Listener, err error) (net.Addr, error) {
+	if err != nil {
+		return nil, fmt.Errorf("edge: listen: %w", err)
+	}
+	e.mu.Lock()
+	e.listeners = append(e.listeners, l)
+	e.mu.Unlock()
+	return l.Addr(), nil
+}
+
+// Run runs the loops and listeners until ctx ends or one of them fails, and
+// returns when all have stopped. Connections that are open then are closed.
+func (e *Edge) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var wg sync.WaitGroup
+	run := func(f func(context.Context) error) {
+		wg.Go(func() {
+			if err := f(ctx); err != nil && ctx.Err() == nil {
+				stop(err)
+			}
+		})
+	}
+	for _, h := range e.handlers {
+		run(h.loop.Run)
+	}
+	e.mu.Lock()
+	for _, l := range e.listeners {
+		run(l.Run)
+	}
+	e.mu.Unlock()
+	<-ctx.Done()
+	e.stopped.Store(true)
+	e.StopListening()
+	wg.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// StopListening closes the listeners; connections stay.
+func (e *Edge) StopListening() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, l := range e.listeners {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			e.cfg.Log.Warn("close listener", "addr", l.Addr(), "err", err)
+		}
+	}
+	e.listeners = nil
+}
+
+// Deliver gives a publication of a partition to those who want it: see
+// hub.Interest.Deliver.
+func (e *Edge) Deliver(partition int, pos message.Position, pub *message.Publication) {
+	e.interest.Deliver(partition, pos, pub)
+}
+
+// post is called under a partition's lock.
+func (e *Edge) post(loop int, d *hub.Delivery) {
+	h := e.handlers[loop]
+	h.backlog.Add(1)
+	h.loop.PostAlways(mail{delivery: d})
+}
+
+// room waits until every loop has room for deliveries.
+func (e *Edge) room() {
+	for _, h := range e.handlers {
+		for h.backlog.Load() > backlogMax && !e.stopped.Load() {
+			time.Sleep(200 * time.Microsecond)
+		}
+	}
+}
+
+// onLoops runs f on every loop and waits for all, or for ctx.
+func (e *Edge) onLoops(ctx context.Context, f func(*handler)) error {
+	done := make(chan struct{}, len(e.handlers))
+	for _, h := range e.handlers {
+		h.run(func() {
+			f(h)
+			done <- struct{}{}
+		})
+	}
+	for range e.handlers {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// framed is a dialect's publications as WebSocket text frames.
+type framed struct {
+	dialect dialect.Dialect
+	payload sync.Pool
+}
+
+// AppendFrame implements hub.Encoding.
+func (f *framed) AppendFrame(dst []byte, pub *message.Publication) []byte {
+	buf, _ := f.payload.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+	}
+	payload := f.dialect.AppendPublication((*buf)[:0], pub)
+	if len(payload) > 0 {
+		if dst == nil {
+			dst = make([]byte, 0, len(payload)+ws.HeaderBytesMax)
+		}
+		dst = ws.AppendText(dst, payload)
+	}
+	*buf = payload
+	if cap(payload) <= 64<<10 {
+		f.payload.Put(buf)
+	}
+	return dst
 }

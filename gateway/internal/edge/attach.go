@@ -1,0 +1,242 @@
+package edge
+
+import (
+	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/hub"
+	"github.com/carillon-rt/carillon/gateway/internal/session"
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/history"
+	"github.com/carillon-rt/carillon/proto/message"
+	"github.com/carillon-rt/carillon/proto/presence"
+)
+
+// attachment is a subscription, or a user's watchlist, on its way to
+// completion:
+//
+//	registered in the interest -> mark in the mailbox -> hold in the table
+//	   -> answers (roster, cached value, who is online) -> told -> live
+//
+// From the mark on it holds what arrives, so that nothing is missed while the
+// answers are on their way; each answer carries a floor below which it says
+// everything, so that nothing is repeated.
+type attachment struct {
+	hub.Hold
+	c     *client
+	keys  []channel.Key // one, or one for each watched user
+	how   session.Attach
+	floor hub.Floor
+
+	watched []string // ids of the watched users, for a watchlist
+
+	marks    int // keys not yet marked
+	waits    int // answers not yet here
+	attempts int
+	over     bool // complete or cancelled
+	joined   bool
+	result   session.Attached
+	online   []string
+}
+
+// watchAttempts is how often the state of watched users is asked for.
+const watchAttempts = 3
+
+func (c *client) watch(users []string) {
+	a := &attachment{c: c, watched: users, keys: make([]channel.Key, len(users))}
+	for i, u := range users {
+		a.keys[i] = c.key(channel.OnlinePrefix + u)
+	}
+	c.attach(a)
+}
+
+func (c *client) attach(a *attachment) {
+	h := c.h
+	c.pending = append(c.pending, a)
+	a.marks = len(a.keys)
+	for i, key := range a.keys {
+		h.edge.interest.Register(key, h.index, c.enc, func(pos message.Position) {
+			h.loop.PostAlways(mail{mark: a, markKey: i, position: pos})
+		})
+	}
+}
+
+// marked: from here on every publication on the key comes by.
+func (a *attachment) marked(i int, pos message.Position) {
+	if a.over {
+		return
+	}
+	a.c.h.table.Hold(a.keys[i], &a.Hold)
+	if a.marks--; a.marks == 0 {
+		a.ask(pos)
+	}
+}
+
+// ask asks for what the subscription needs. pos is the position up to which
+// the partition had been delivered when the hold began.
+func (a *attachment) ask(pos message.Position) {
+	if a.watched != nil {
+		a.askOnline()
+		return
+	}
+	key, cfg := a.keys[0], &a.c.h.edge.cfg
+	a.result.Channel = key.Name
+	if occupies(key) {
+		cfg.Roster.Subscribed(key)
+	}
+	if a.how.Member != nil {
+		a.waits++
+		cfg.Roster.Join(key, *a.how.Member, func(res presence.Result, err error) {
+			a.c.h.run(func() { a.rosterCame(res, err) })
+		})
+	}
+	if a.how.Cache {
+		a.waits++
+		cfg.Backbone.Cached(key, pos, func(r *history.Reply) {
+			a.c.h.run(func() { a.cacheCame(r) })
+		})
+	}
+	if a.waits == 0 {
+		a.complete()
+	}
+}
+
+func (a *attachment) rosterCame(res presence.Result, err error) {
+	switch {
+	case a.over: // cancelled: it has left already
+		return
+	case err != nil:
+		a.fail(dialect.Unavailable, "the members of the channel can't be told now, try again")
+	case res.Full:
+		a.fail(dialect.MembersLimit, "the channel has reached its limit of members")
+	default:
+		a.joined = true
+		a.result.Members = res.Members
+		a.floor.Version = res.Version
+	}
+	a.answered()
+}
+
+func (a *attachment) cacheCame(r *history.Reply) {
+	if a.over {
+		return
+	}
+	switch {
+	case r == nil || r.Error != "":
+		a.fail(dialect.Unavailable, "the cached event of the channel can't be read now, try again")
+	case r.Cached != nil:
+		pub, err := message.Parse(r.Cached.Publication)
+		if err != nil {
+			a.fail(dialect.Unavailable, "the cached event of the channel can't be read")
+			break
+		}
+		a.result.Cached = pub
+		a.floor.Position = max(r.Cached.Position, r.Top)
+	default:
+		a.floor.Position = r.Top
+	}
+	a.answered()
+}
+
+func (a *attachment) fail(why dialect.Reason, text string) {
+	if a.result.Failed == dialect.None {
+		a.result.Failed, a.result.Message = why, text
+	}
+}
+
+func (a *attachment) answered() {
+	if a.waits--; a.waits == 0 {
+		a.complete()
+	}
+}
+
+func (a *attachment) askOnline() {
+	a.attempts++
+	h := a.c.h
+	h.edge.cfg.Watcher.WhoIsOnline(a.c.app.ID, a.watched, func(online []string, err error) {
+		h.run(func() {
+			switch {
+			case a.over:
+			case err != nil && a.attempts < watchAttempts:
+				a.askOnline()
+			default:
+				a.online = online
+				a.complete()
+			}
+		})
+	})
+}
+
+// complete tells the session and makes the subscription live.
+func (a *attachment) complete() {
+	c := a.c
+	if a.Over {
+		a.fail(dialect.Unavailable, "too much was published while the subscription was being made, try again")
+	}
+	if a.result.Failed != dialect.None {
+		a.cancel()
+		c.sess.Attached(a.result, c.h.loop.Now())
+		return
+	}
+	a.end()
+	if a.how.Member != nil {
+		c.members = append(c.members, membership{a.keys[0].Name, a.how.Member.ID})
+	}
+	a.tell()
+	for _, d := range a.Held {
+		f := d.Frames[c.enc]
+		if f != nil && a.floor.Passes(d) && !(d.Excludes && d.Exclude == c.conn.Handle()) {
+			c.conn.SendShared(f)
+		}
+	}
+	a.Held = nil
+	for _, key := range a.keys {
+		if ch := c.h.table.Lookup(key); ch != nil {
+			c.h.expand(ch) // what has arrived in this turn is not for the newcomer
+		}
+		c.h.table.Add(key, c.conn.Handle().Slot, c.enc, a.floor)
+		c.h.table.Release(key, &a.Hold)
+	}
+}
+
+func (a *attachment) tell() {
+	now := a.c.h.loop.Now()
+	if a.watched != nil {
+		a.c.sess.Watching(a.online, now)
+		return
+	}
+	a.c.sess.Attached(a.result, now)
+}
+
+// end takes the attachment off the client's list.
+func (a *attachment) end() {
+	a.over = true
+	list := a.c.pending
+	for i, x := range list {
+		if x == a {
+			list[i] = list[len(list)-1]
+			list[len(list)-1] = nil
+			a.c.pending = list[:len(list)-1]
+			return
+		}
+	}
+}
+
+// cancel undoes what has been done so far; answers that are still on their
+// way are dropped.
+func (a *attachment) cancel() {
+	a.end()
+	c := a.c
+	asked := a.marks == 0
+	for _, key := range a.keys {
+		c.h.table.Release(key, &a.Hold)
+		c.h.edge.interest.Unregister(key, c.h.index, c.enc)
+		if asked && a.watched == nil && occupies(key) {
+			c.h.edge.cfg.Roster.Unsubscribed(key)
+		}
+	}
+	// A join that failed does not count as joined; one that was not answered
+	// yet may be left and is then undone.
+	unanswered := a.waits > 0 && !a.joined && a.result.Failed == dialect.None
+	if asked && a.how.Member != nil && (a.joined || unanswered) {
+		c.h.edge.cfg.Roster.Leave(a.keys[0], a.how.Member.ID)
+	}
+}

@@ -1,0 +1,120 @@
+package edge
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/control"
+)
+
+// drainStep is how often a drain closes connections.
+const drainStep = 10 * time.Millisecond
+
+// Drain asks all clients to reconnect elsewhere, in random order, spread
+// evenly over window, and returns when all are gone or ctx ends. Connections
+// that come meanwhile are asked at once.
+func (e *Edge) Drain(ctx context.Context, window time.Duration) error {
+	e.draining.Store(true)
+	lists := make([][]*client, len(e.handlers))
+	err := e.onLoops(ctx, func(h *handler) {
+		for c := range h.clients {
+			lists[h.index] = append(lists[h.index], c)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	var all []*client
+	for _, l := range lists {
+		all = append(all, l...)
+	}
+	rand.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	if err := e.shutEvenly(ctx, all, window); err != nil {
+		return err
+	}
+	return e.waitEmpty(ctx)
+}
+
+func (e *Edge) shutEvenly(ctx context.Context, all []*client, window time.Duration) error {
+	start := time.Now()
+	ticker := time.NewTicker(drainStep)
+	defer ticker.Stop()
+	for done := 0; ; {
+		due := len(all)
+		if since := time.Since(start); since < window {
+			due = int(int64(len(all)) * int64(since) / int64(window))
+		}
+		for ; done < due; done++ {
+			c := all[done]
+			c.answer(func() { c.sess.Shut(dialect.Reconnect) })
+		}
+		if done == len(all) {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+func (e *Edge) waitEmpty(ctx context.Context) error {
+	ticker := time.NewTicker(drainStep)
+	defer ticker.Stop()
+	for {
+		if s := e.Stats(); s.Opened == s.Closed {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// Control carries out a command that was sent to all gateways.
+func (e *Edge) Control(cmd control.Command) {
+	user, why := cmd.TerminateUser, dialect.Terminated
+	if user == "" {
+		user, why = cmd.ReconnectUser, dialect.Reconnect
+	}
+	if user == "" {
+		return
+	}
+	for _, h := range e.handlers {
+		h.run(func() {
+			for _, c := range append([]*client(nil), h.users[channel.Key{App: cmd.App, Name: user}]...) {
+				if !c.closing {
+					c.sess.Shut(why)
+				}
+			}
+		})
+	}
+}
+
+// Broken: publications of the partition are lost for good. Subscribers of its
+// durable channels are asked to reconnect, which gives them a fresh start.
+func (e *Edge) Broken(partition int) {
+	for _, h := range e.handlers {
+		h.run(func() { h.shutSubscribers(partition) })
+	}
+}
+
+func (h *handler) shutSubscribers(partition int) {
+	for c := range h.clients {
+		if c.app == nil || c.closing {
+			continue
+		}
+		for name := range c.sess.Channels() {
+			if c.key(name).Partition(h.edge.cfg.Partitions) == partition && c.app.Effective(name).Durable() {
+				c.sess.Shut(dialect.Reconnect)
+				break
+			}
+		}
+	}
+}

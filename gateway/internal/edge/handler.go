@@ -1,0 +1,147 @@
+package edge
+
+import (
+	"sync/atomic"
+
+	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/hub"
+	"github.com/carillon-rt/carillon/gateway/internal/loop"
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/message"
+)
+
+// mail is what reaches a loop from elsewhere; one of its fields is set.
+type mail struct {
+	delivery *hub.Delivery
+	// mark is an attachment whose channel (keys[markKey]) is registered now,
+	// at position.
+	mark     *attachment
+	markKey  int
+	position message.Position
+	run      func()
+}
+
+// handler is the code of one loop.
+type handler struct {
+	// immutable after New
+	edge  *Edge
+	index int
+	loop  *loop.Loop[mail]
+
+	// owned by the loop
+	table *hub.Table
+	dirty []*hub.Channel // with a Turn to expand
+	// users are the signed-in clients by app and user id.
+	users   map[channel.Key][]*client
+	clients map[*client]struct{}
+
+	// atomic
+	backlog atomic.Int64 // deliveries in the mailbox
+	stats   counters
+}
+
+func newHandler(e *Edge, index int) (*handler, error) {
+	h := &handler{
+		edge: e, index: index, table: hub.NewTable(),
+		users: map[channel.Key][]*client{}, clients: map[*client]struct{}{},
+	}
+	cfg := e.cfg.Loop
+	cfg.Index = index
+	l, err := loop.New[mail](cfg, h)
+	h.loop = l
+	return h, err
+}
+
+// run has f called on the loop.
+func (h *handler) run(f func()) { h.loop.PostAlways(mail{run: f}) }
+
+// Request implements loop.Handler.
+func (h *handler) Request(c *loop.Conn, head *loop.Head) loop.Verdict {
+	for i, d := range h.edge.cfg.Dialects {
+		hello, ok := d.Hello(head.Path, head.RawQuery)
+		if !ok {
+			continue
+		}
+		c.Data = newClient(h, c, uint8(i), hello, head.Header("Origin"))
+		return loop.Verdict{Action: loop.Upgrade}
+	}
+	return loop.Verdict{Action: loop.HandOver}
+}
+
+// Open implements loop.Handler.
+func (h *handler) Open(c *loop.Conn) {
+	cl := c.Data.(*client)
+	h.clients[cl] = struct{}{}
+	h.stats.opened.Add(1)
+	if h.edge.draining.Load() {
+		cl.sess.Shut(dialect.Reconnect)
+		return
+	}
+	now := h.loop.Now()
+	cl.sess.Open(now)
+	cl.tick(now)
+}
+
+// Message implements loop.Handler.
+func (h *handler) Message(c *loop.Conn, text bool, payload []byte) {
+	cl := c.Data.(*client)
+	if cl.closing {
+		return
+	}
+	h.stats.messages.Add(1)
+	if !text {
+		cl.sess.Shut(dialect.Malformed)
+		return
+	}
+	if why := cl.sess.Message(payload, h.loop.Now()); why != dialect.None {
+		h.stats.refused[why].Add(1)
+	}
+}
+
+// Closed implements loop.Handler.
+func (h *handler) Closed(c *loop.Conn, why loop.Closure) {
+	cl := c.Data.(*client)
+	delete(h.clients, cl)
+	cl.gone()
+	h.stats.closed.Add(1)
+	c.Data = nil
+}
+
+// SlowClose implements loop.SlowCloser.
+func (h *handler) SlowClose(c *loop.Conn) (code int, reason string) {
+	cl := c.Data.(*client)
+	h.stats.close(dialect.Slow)
+	return cl.dialect().Closing(dialect.Slow)
+}
+
+// Tick implements loop.Handler.
+func (h *handler) Tick(c *loop.Conn, now int64) {
+	cl := c.Data.(*client)
+	if !cl.closing {
+		cl.tick(now)
+	}
+}
+
+// Mail implements loop.Handler.
+func (h *handler) Mail(items []mail) {
+	for i := range items {
+		switch m := &items[i]; {
+		case m.delivery != nil:
+			h.backlog.Add(-1)
+			h.arrive(m.delivery)
+		case m.mark != nil:
+			m.mark.marked(m.markKey, m.position)
+		default:
+			m.run()
+		}
+	}
+}
+
+// EndTurn implements loop.Handler.
+func (h *handler) EndTurn() {
+	for i, ch := range h.dirty {
+		h.expand(ch)
+		h.dirty[i] = nil
+	}
+	h.dirty = h.dirty[:0]
+}

@@ -1,0 +1,53 @@
+// Package edge joins loops, sessions and the hub: it implements the loops'
+// handler, gives every connection its session, expands publications to
+// subscribers, and carries the sessions' wishes to the backbone and the
+// answers back through the loops' mailboxes. It imports no NATS.
+package edge
+
+import (
+	"github.com/carillon-rt/carillon/proto/authz"
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/history"
+	"github.com/carillon-rt/carillon/proto/message"
+	"github.com/carillon-rt/carillon/proto/presence"
+)
+
+// Backbone is what the loops ask of the services behind NATS. Its methods are
+// called on loops and never block; each answer function is called exactly
+// once, on any goroutine.
+type Backbone interface {
+	Authorize(req *authz.Subscribe, answer func(authz.Decision))
+	SignIn(req *authz.SignIn, answer func(authz.Decision))
+	// Publish sends a client event to a router.
+	Publish(pub *message.Publication)
+	// Cached reads a channel's last value once its partition has been applied
+	// up to atLeast. A nil reply means that nobody could answer in time.
+	Cached(key channel.Key, atLeast message.Position, answer func(*history.Reply))
+}
+
+// Roster is the node's truth about its own connections: it sums them up per
+// channel and user and tells the presence owners. Its methods are called on
+// loops and never block; answers as with Backbone.
+type Roster interface {
+	// Subscribed and Unsubscribed change the number of this node's
+	// subscriptions on a channel by one.
+	Subscribed(key channel.Key)
+	Unsubscribed(key channel.Key)
+	// Join adds one connection of a member to a channel and answers with the
+	// roster, or Full, or an error when no owner answered in time. After an
+	// error or Full the connection does not count as joined.
+	Join(key channel.Key, m presence.Member, answer func(presence.Result, error))
+	// Leave takes one connection of a member back. A Join that was not
+	// answered yet may be left too: it is then undone.
+	Leave(key channel.Key, user string)
+	// Online and Offline count the signed-in connections of a user.
+	Online(app, user string)
+	Offline(app, user string)
+}
+
+// Watcher answers which users are online. (A third small interface: roster
+// implements it too.)
+type Watcher interface {
+	// WhoIsOnline answers with those of users that are online.
+	WhoIsOnline(app string, users []string, answer func(online []string, err error))
+}
