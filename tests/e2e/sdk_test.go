@@ -1,0 +1,101 @@
+// Package e2e runs the official SDKs of the protocols that Carillon speaks
+// against it: once against one process, once against every service apart with
+// two gateways.
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/carillon-rt/carillon/tests/env"
+)
+
+// deployments are the ways in which all of it has to work the same.
+var deployments = []struct {
+	name    string
+	options []env.Option
+}{
+	{"one process", nil},
+	{"services apart, two gateways", []env.Option{env.Apart(2)}},
+}
+
+func TestSDKs(t *testing.T) {
+	for _, d := range deployments {
+		t.Run(d.name, func(t *testing.T) {
+			hookPort := freePort(t)
+			c := env.Start(t, append(d.options, env.Webhook(fmt.Sprintf("http://127.0.0.1:%d/", hookPort)))...)
+			vars := environment(c, hookPort)
+			scripts, err := filepath.Glob("../sdk/node/*.test.mjs")
+			if err != nil || len(scripts) == 0 {
+				t.Fatalf("no SDK tests found: %v", err)
+			}
+			for _, script := range scripts {
+				t.Run(strings.TrimSuffix(filepath.Base(script), ".test.mjs"), func(t *testing.T) {
+					run(t, "../sdk/node", vars, "node", "--test", "--test-reporter=spec", filepath.Base(script))
+				})
+			}
+			t.Run("python", func(t *testing.T) {
+				run(t, "../sdk/python", vars, python(), "-W", "ignore", "-m", "pytest", "-q", "-p", "no:cacheprovider", "sdk_test.py")
+			})
+		})
+	}
+}
+
+// run runs a command to its end and shows what it printed if it failed.
+func run(t *testing.T, dir string, vars []string, name string, args ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), vars...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out.String())
+	}
+	if ran := out.String(); !strings.Contains(ran, "pass ") && !strings.Contains(ran, "passed") {
+		t.Fatalf("%s ran no test:\n%s", args[len(args)-1], ran)
+	}
+}
+
+func environment(c *env.Cluster, hookPort int) []string {
+	gateways := make([]string, len(c.Gateways))
+	for i, g := range c.Gateways {
+		gateways[i] = g.Public()
+	}
+	return []string{
+		"CARILLON_GATEWAYS=" + strings.Join(gateways, ","), "CARILLON_API=" + c.API.API(),
+		"CARILLON_APP_ID=" + env.AppID, "CARILLON_KEY=" + env.Key, "CARILLON_SECRET=" + env.Secret,
+		"CARILLON_HOOK_PORT=" + strconv.Itoa(hookPort), "CARILLON_PYTHON=" + python(), "PYTHONDONTWRITEBYTECODE=1",
+	}
+}
+
+// python is the interpreter of the tests' virtual environment.
+func python() string {
+	if given := os.Getenv("CARILLON_PYTHON"); given != "" {
+		return given
+	}
+	abs, err := filepath.Abs("../sdk/python/.venv/bin/python")
+	if err != nil {
+		return "python3"
+	}
+	return abs
+}
+
+// freePort finds a port for the application's webhooks, which it has to be
+// told before the application listens.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
