@@ -6,10 +6,8 @@ import (
 
 // Limits of a delta: NATS takes messages of 1 MiB.
 const (
-	deltaBytesMax  = 512 << 10
-	rosterBytesMax = 256 << 10 // of the rosters asked for, as far as they can be guessed
-	rosterGuess    = 2 << 10   // of a channel that was never asked for
-	opBytes        = 16        // of an operation, besides its strings
+	deltaBytesMax = 512 << 10
+	opBytes       = 16 // of an operation, besides its strings
 )
 
 // flight is the delta that the owner has not answered yet.
@@ -22,24 +20,12 @@ type flight struct {
 
 // builder collects the operations of a delta within the limits.
 type builder struct {
-	ops     []presence.Op
-	wants   []*member
-	bytes   int
-	rosters int
-	single  bool // at most one roster
+	ops   []presence.Op
+	wants []*member
+	bytes int
 }
 
 func (b *builder) full() bool { return b.bytes >= deltaBytesMax }
-
-// room says whether the roster of e can be asked for as well.
-func (b *builder) room(e *entry) bool {
-	if len(b.wants) == 0 {
-		return true
-	}
-	return !b.single && b.rosters+guess(e) <= rosterBytesMax
-}
-
-func guess(e *entry) int { return max(e.size, rosterGuess) }
 
 func (b *builder) add(op presence.Op, e *entry) {
 	op.App, op.Channel = e.key.App, e.key.Name
@@ -49,7 +35,6 @@ func (b *builder) add(op presence.Op, e *entry) {
 
 func (b *builder) want(m *member) {
 	b.wants = append(b.wants, m)
-	b.rosters += guess(m.in)
 	m.flying = append(m.flying, m.waiters...)
 	m.waiters = nil
 }
@@ -60,7 +45,7 @@ func (s *shard) next(node, incarnation string) *flight {
 	if s.flight != nil || !s.resync && len(s.dirty) == 0 {
 		return nil
 	}
-	b := builder{single: s.cautious}
+	var b builder
 	snapshot := s.resync
 	if snapshot {
 		s.resync = false
@@ -96,7 +81,7 @@ func (s *shard) buildEntry(b *builder, e *entry) {
 	members := e.changed
 	e.changed = nil
 	for i, m := range members {
-		if b.full() || m.needsRoster() && !b.room(e) {
+		if b.full() {
 			e.changed = append(e.changed, members[i:]...)
 			s.change(e)
 			break
@@ -152,8 +137,8 @@ func (b *builder) member(m *member) {
 	}
 }
 
-// buildSnapshot adds everything. What the owner has not accepted yet and what
-// does not fit stays behind as changes; who only waits for a roster as well.
+// buildSnapshot adds everything. What does not fit stays behind as changes,
+// and so does who only waits for a roster.
 func (s *shard) buildSnapshot(b *builder) {
 	s.dirty = nil
 	for _, e := range s.entries {
@@ -182,7 +167,7 @@ func (s *shard) snapshotMember(b *builder, m *member) {
 	case m.present:
 		m.told = true
 		b.add(presence.Op{Kind: presence.Join, User: m.user, RawID: m.rawID, Info: m.info}, m.in)
-	case b.room(m.in):
+	default:
 		m.told = true
 		b.add(presence.Op{Kind: presence.Join, User: m.user, RawID: m.rawID, Info: m.info, Want: true}, m.in)
 		b.want(m)
@@ -214,7 +199,7 @@ func (s *shard) landed(reply *presence.Reply) bool {
 	if len(reply.Results) != len(f.wants) {
 		return false
 	}
-	s.flight, s.cautious = nil, false
+	s.flight = nil
 	for i, m := range f.wants {
 		s.result(m, &reply.Results[i])
 	}
@@ -222,7 +207,12 @@ func (s *shard) landed(reply *presence.Reply) bool {
 }
 
 func (s *shard) result(m *member, res *presence.Result) {
-	m.in.size = resultBytes(res)
+	if res.Deferred { // the roster did not fit into the reply: ask for it alone
+		m.present = m.told
+		m.waiters, m.flying = append(m.flying, m.waiters...), nil
+		s.changeMember(m)
+		return
+	}
 	if !res.Full {
 		m.answered = m.answered || len(m.flying) > 0
 		m.present = m.told
@@ -242,15 +232,6 @@ func (s *shard) result(m *member, res *presence.Result) {
 	s.answer(m.flying, *res, nil)
 	m.flying = nil
 	s.settled(m)
-}
-
-func resultBytes(res *presence.Result) int {
-	n := 0
-	for i := range res.Members {
-		m := &res.Members[i]
-		n += 8 + len(m.ID) + len(m.RawID) + len(m.Info)
-	}
-	return n
 }
 
 // startOver forgets what the owner was told: the next delta is a snapshot.

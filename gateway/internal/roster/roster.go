@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/carillon-rt/carillon/kit/cluster"
-	"github.com/carillon-rt/carillon/kit/natsconn"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/presence"
 	"github.com/carillon-rt/carillon/proto/subject"
@@ -94,6 +93,13 @@ type shardDriver struct {
 	owned    bool
 }
 
+// giveUp forgets the delta in flight, whose answer would come too late or
+// from nobody, and sends a snapshot at once.
+func (s *shardDriver) giveUp() {
+	s.startOver()
+	s.asking, s.failures, s.retryAt = false, 0, time.Time{}
+}
+
 type eventKind uint8
 
 const (
@@ -104,7 +110,6 @@ const (
 	evOnline
 	evOffline
 	evReply
-	evResync
 	evFlush
 )
 
@@ -212,16 +217,14 @@ func (r *Roster) Flush(ctx context.Context) error {
 
 // Run tells the owners until ctx ends; joins that still wait then fail.
 func (r *Roster) Run(ctx context.Context) error {
-	requests := make(chan *nats.Msg, 4*subject.PresenceShards)
-	sub, err := r.deps.NATS.ChanSubscribe(subject.GatewaySnapshot(r.cfg.Node), requests)
+	defer r.close()
+	requests, unsubscribe, err := r.subscribe()
 	if err != nil {
-		r.close()
-		return fmt.Errorf("subscribe to snapshot requests: %w", err)
+		return err
 	}
-	defer sub.Unsubscribe() // fails only on a closed connection, which has ended the subscription
+	defer unsubscribe()
 	changed, stop := r.deps.Members.Watch()
 	defer stop()
-	defer r.close()
 	r.timer = time.NewTimer(time.Hour)
 	defer r.timer.Stop()
 	var batch []event
@@ -245,6 +248,30 @@ func (r *Roster) Run(ctx context.Context) error {
 	}
 }
 
+// subscribe listens to the owners of shards.
+func (r *Roster) subscribe() (requests chan *nats.Msg, unsubscribe func(), err error) {
+	nc := r.deps.NATS
+	requests = make(chan *nats.Msg, 4*subject.PresenceShards)
+	snapshots, err := nc.ChanSubscribe(subject.GatewaySnapshot(r.cfg.Node), requests)
+	if err != nil {
+		return nil, nil, fmt.Errorf("subscribe to snapshot requests: %w", err)
+	}
+	// Not through Run: the answer says that the process lives, not that it is idle.
+	pings, err := nc.Subscribe(subject.GatewayPing(r.cfg.Node), func(m *nats.Msg) {
+		if err := m.Respond([]byte(r.cfg.Incarnation)); err != nil {
+			r.deps.Log.Debug("ping not answered", "err", err)
+		}
+	})
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("subscribe to pings: %w", err), snapshots.Unsubscribe())
+	}
+	return requests, func() {
+		// These fail only on a closed connection, which has ended the subscriptions.
+		pings.Unsubscribe()
+		snapshots.Unsubscribe()
+	}, nil
+}
+
 // swap takes the queue and leaves the emptied buffer in its place.
 func (r *Roster) swap(empty []event) []event {
 	r.mu.Lock()
@@ -262,9 +289,6 @@ func (r *Roster) apply(ev *event) {
 	switch ev.kind {
 	case evReply:
 		r.replied(ev)
-		return
-	case evResync:
-		r.shards[ev.shard].startOver()
 		return
 	case evFlush:
 		r.mu.Lock()
@@ -300,8 +324,7 @@ func (r *Roster) snapshotAsked(m *nats.Msg) {
 	if s.flight != nil && s.flight.snapshot {
 		return // it is on its way
 	}
-	s.startOver()
-	s.retryAt = time.Time{}
+	s.giveUp()
 }
 
 // ownersChanged makes the shards whose owner is another one now, or another
@@ -317,8 +340,7 @@ func (r *Roster) ownersChanged() {
 		if !ok {
 			continue // nobody to tell
 		}
-		s.startOver()
-		s.retryAt, s.failures = time.Time{}, 0
+		s.giveUp()
 	}
 }
 
@@ -385,22 +407,21 @@ func (r *Roster) send(s *shardDriver, now time.Time) {
 	})
 }
 
-// Failures in a row after which a delta is given up for a snapshot, and a
-// snapshot made anew that asks for less.
+// After deltaTries failures in a row a delta is given up for a snapshot. A
+// snapshot is repeated as it is, until an owner has taken it.
 const (
-	deltaTries    = 3
-	snapshotTries = 6
-	backoffFirst  = 30 * time.Millisecond
-	backoffMax    = time.Second
+	deltaTries   = 3
+	backoffFirst = 30 * time.Millisecond
+	backoffMax   = time.Second
 )
 
 // replied takes the answer to the delta in flight, or the lack of one.
 func (r *Roster) replied(ev *event) {
 	s := r.shards[ev.shard]
-	s.asking = false
 	if s.flight != ev.flight {
 		return // given up meanwhile
 	}
+	s.asking = false
 	err := ev.err
 	if err == nil {
 		var reply presence.Reply
@@ -417,12 +438,8 @@ func (r *Roster) replied(ev *event) {
 	}
 	s.failures++
 	s.retryAt = time.Now().Add(backoff(s.failures))
-	switch {
-	case !s.flight.snapshot && s.failures >= deltaTries:
-		s.startOver()
-	case s.flight.snapshot && s.failures%snapshotTries == 0 && errors.Is(err, natsconn.ErrTimeout):
-		s.cautious = true
-		s.startOver()
+	if !s.flight.snapshot && s.failures >= deltaTries {
+		s.startOver() // the pause stays
 	}
 }
 

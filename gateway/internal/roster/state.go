@@ -72,7 +72,6 @@ type entry struct {
 	online    int // signed-in connections
 	toldOn    bool
 	queued    bool
-	size      int // bytes of the newest roster seen: a guess for the next
 	members   map[string]*member
 	changed   []*member // queued ones
 }
@@ -90,10 +89,9 @@ type shard struct {
 	waiting  map[*member]struct{}
 	outcomes []outcome
 
-	seq      uint64
-	flight   *flight
-	resync   bool // the next delta must be a snapshot
-	cautious bool // ask for one roster at a time: an answer may have been too large
+	seq    uint64
+	flight *flight
+	resync bool // the next delta must be a snapshot
 }
 
 func newShard(number int) *shard {
