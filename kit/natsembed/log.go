@@ -1,7 +1,6 @@
 package natsembed
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 )
@@ -28,7 +27,7 @@ func (l *logger) Tracef(format string, args ...any)  { l.write((*slog.Logger).De
 func (l *logger) Fatalf(format string, args ...any) {
 	l.write((*slog.Logger).Error, format, args)
 	select {
-	case l.fatal <- errors.New(fmt.Sprintf(format, args...)):
+	case l.fatal <- fmt.Errorf(format, args...):
 	default:
 	}
 }

@@ -19,6 +19,7 @@ import (
 
 const (
 	readyTimeout    = 15 * time.Second
+	readyPoll       = 100 * time.Millisecond
 	shutdownTimeout = 10 * time.Second
 )
 
@@ -74,6 +75,9 @@ func (c Config) Validate() error {
 	if _, _, err := hostPort(c.Cluster.Listen); err != nil {
 		return fmt.Errorf("cluster.listen is %q, want host:port for the other servers", c.Cluster.Listen)
 	}
+	if len(c.Cluster.Routes) == 0 {
+		return errors.New("cluster.routes is empty, want the nats-route:// URLs of the servers (this one may be among them)")
+	}
 	for _, route := range c.Cluster.Routes {
 		if u, err := url.Parse(route); err != nil || u.Host == "" {
 			return fmt.Errorf("cluster.routes has %q, want such as nats-route://host:6222", route)
@@ -120,16 +124,26 @@ func Start(cfg Config) (*Server, error) {
 	srv.SetLoggerV2(&logger{log: cfg.Log, fatal: failure}, false, false, false)
 	srv.Start()
 	s := &Server{srv: srv}
-	if !srv.ReadyForConnections(readyTimeout) {
-		s.Shutdown()
-		select {
-		case err := <-failure:
-			return nil, fmt.Errorf("embedded NATS: %w", err)
-		default:
-			return nil, fmt.Errorf("embedded NATS: not ready in %s", readyTimeout)
-		}
+	if err := s.ready(failure); err != nil {
+		return nil, errors.Join(fmt.Errorf("embedded NATS: %w", err), s.Shutdown())
 	}
 	return s, nil
+}
+
+// ready waits until the server takes connections or gives up.
+func (s *Server) ready(failure <-chan error) error {
+	for deadline := time.Now().Add(readyTimeout); time.Now().Before(deadline); {
+		ok := s.srv.ReadyForConnections(readyPoll)
+		select {
+		case err := <-failure:
+			return err
+		default:
+		}
+		if ok {
+			return nil
+		}
+	}
+	return fmt.Errorf("not ready in %s", readyTimeout)
 }
 
 func options(cfg Config) (*server.Options, error) {
