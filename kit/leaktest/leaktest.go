@@ -22,13 +22,18 @@ const Settle = 5 * time.Second
 // first in the test, so that its check runs after all other cleanups. Not for parallel tests: it sees their neighbours.
 func Check(t testing.TB) {
 	t.Helper()
+	check(t, Settle)
+}
+
+func check(t testing.TB, within time.Duration) {
+	t.Helper()
 	warmUp()
 	before := take()
 	t.Cleanup(func() {
 		if t.Failed() {
 			return
 		}
-		if leaks := settle(before, Settle); len(leaks) > 0 {
+		if leaks := settle(before, within); len(leaks) > 0 {
 			t.Errorf("leaked by %s:\n%s", t.Name(), strings.Join(leaks, "\n"))
 		}
 	})
