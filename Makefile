@@ -99,7 +99,7 @@ cover: ## write dist/cover.html
 
 .PHONY: clean
 clean: ## remove what was built and installed here
-	rm -rf $(DIST) $(BIN) tests/sdk/node_modules tests/sdk/.venv
+	rm -rf $(DIST) $(BIN) tests/sdk/node/node_modules tests/sdk/python/.venv
 
 # --- tools ----------------------------------------------------------------------------------------------------------
 
