@@ -1,0 +1,220 @@
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/carillon-rt/carillon/kit/jsonx"
+	"github.com/carillon-rt/carillon/proto/app"
+	"github.com/carillon-rt/carillon/proto/hook"
+	"github.com/carillon-rt/carillon/proto/signature"
+)
+
+const (
+	dialTimeout = 3 * time.Second
+	// answerMax is how much of an answer is read, so that its connection can be used again.
+	answerMax = 4 << 10
+	// errorMax bounds what is kept of an error's text.
+	errorMax = 300
+)
+
+// newClient follows no redirects: the signature is for the address that the app configured.
+func newClient(cfg Config) *http.Client {
+	return &http.Client{
+		Timeout: cfg.Timeout,
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
+		Transport: &http.Transport{
+			Proxy:               http.ProxyFromEnvironment,
+			DialContext:         (&net.Dialer{Timeout: dialTimeout}).DialContext,
+			TLSHandshakeTimeout: dialTimeout,
+			MaxIdleConnsPerHost: cfg.Concurrency,
+			IdleConnTimeout:     90 * time.Second,
+			ForceAttemptHTTP2:   true,
+		},
+	}
+}
+
+// outcome of one request.
+type outcome struct {
+	err        error         // nil: the endpoint has taken it
+	gone       bool          // the app or the webhook is no longer configured
+	retryAfter time.Duration // what the endpoint asked for, or 0
+}
+
+// endpointID names a webhook of an app by what it is, not by its place in the list. Headers take no part: a corrected one counts
+// for what waits.
+func endpointID(w *app.Webhook) string {
+	sum := sha256.Sum256([]byte(strings.Join(append([]string{w.URL, w.ChannelPrefix, w.ChannelSuffix}, w.Events...), "\x00")))
+	return hex.EncodeToString(sum[:8])
+}
+
+// find looks an endpoint up in the present configuration.
+func (s *Service) find(appID, id string) (*app.App, *app.Webhook) {
+	a := s.apps.ByID(appID)
+	if a == nil {
+		return nil, nil
+	}
+	for i := range a.Webhooks {
+		if endpointID(&a.Webhooks[i]) == id {
+			return a, &a.Webhooks[i]
+		}
+	}
+	return a, nil
+}
+
+// post makes one request with items. Time and signature are of now: receivers refuse old ones.
+func (s *Service) post(ctx context.Context, appID, id string, items []*item) outcome {
+	a, w := s.find(appID, id)
+	if w == nil {
+		return outcome{gone: true}
+	}
+	start := time.Now()
+	request, err := newRequest(ctx, a, w, items, start)
+	if err != nil {
+		return outcome{err: err}
+	}
+	response, err := s.client.Do(request)
+	s.metrics.seconds.Observe(time.Since(start).Seconds())
+	if err != nil {
+		s.metrics.attempts["error"].Inc()
+		return outcome{err: shorten(err)}
+	}
+	defer response.Body.Close()
+	_, _ = io.CopyN(io.Discard, response.Body, answerMax)
+	s.metrics.attempts[class(response.StatusCode)].Inc()
+	return judge(response, start)
+}
+
+// class is the metric label of a status.
+func class(status int) string {
+	switch status / 100 {
+	case 2:
+		return "2xx"
+	case 3:
+		return "3xx"
+	case 4:
+		return "4xx"
+	}
+	return "5xx"
+}
+
+// judge says what a response means: 2xx is taken, everything else is not.
+func judge(response *http.Response, now time.Time) outcome {
+	switch class(response.StatusCode) {
+	case "2xx":
+		return outcome{}
+	case "3xx":
+		return outcome{err: fmt.Errorf("answered %s: redirects are not followed, configure the address that they lead to", response.Status)}
+	}
+	return outcome{err: fmt.Errorf("answered %s", response.Status), retryAfter: retryAfter(response.Header.Get("Retry-After"), now)}
+}
+
+// retryAfter reads seconds or a date (RFC 9110 10.2.3), 0 if it is neither or over.
+func retryAfter(value string, now time.Time) time.Duration {
+	if seconds, err := strconv.Atoi(value); err == nil {
+		return time.Duration(min(max(seconds, 0), 3600)) * time.Second
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	return min(max(at.Sub(now), 0), time.Hour)
+}
+
+// shorten drops the address from an error: it may hold the app's secrets.
+func shorten(err error) error {
+	inner := errors.Unwrap(err) // net/http's error begins with method and address
+	if inner == nil {
+		inner = err
+	}
+	text := inner.Error()
+	if len(text) > errorMax {
+		text = text[:errorMax]
+	}
+	return errors.New(strings.ToValidUTF8(text, ""))
+}
+
+// newRequest builds and signs. (Pusher webhooks: the content type has no charset, the key is the app's.)
+func newRequest(ctx context.Context, a *app.App, w *app.Webhook, items []*item, now time.Time) (*http.Request, error) {
+	key, ok := firstKey(a)
+	if !ok {
+		return nil, fmt.Errorf("app %s has no enabled key to sign with", a.ID)
+	}
+	body := encode(items, now)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(body))
+	if err != nil {
+		return nil, shorten(err)
+	}
+	request.Header.Set("User-Agent", "carillon-webhook")
+	for name, value := range w.Headers {
+		if strings.EqualFold(name, "Host") {
+			request.Host = value
+			continue
+		}
+		request.Header.Set(name, value)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("X-Pusher-Key", key.Key)
+	request.Header.Set("X-Pusher-Signature", signature.Sign(key.Secret, string(body)))
+	return request, nil
+}
+
+func firstKey(a *app.App) (app.Key, bool) {
+	for _, k := range a.Keys {
+		if !k.Disabled {
+			return k, true
+		}
+	}
+	return app.Key{}, false
+}
+
+// encode is the body: the time of this attempt and the events, with the members that Pusher's have.
+func encode(items []*item, now time.Time) []byte {
+	body := append(make([]byte, 0, 256), `{"time_ms":`...)
+	body = strconv.AppendInt(body, now.UnixMilli(), 10)
+	body = append(body, `,"events":[`...)
+	for i, it := range items {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = appendEvent(body, &it.event)
+	}
+	return append(body, "]}"...)
+}
+
+func appendEvent(body []byte, ev *hook.Event) []byte {
+	member := func(name, value string) {
+		body = append(body, `,"`...)
+		body = append(body, name...)
+		body = append(body, `":`...)
+		body = jsonx.AppendString(body, value)
+	}
+	body = append(body, `{"name":`...)
+	body = jsonx.AppendString(body, ev.Name)
+	member("channel", ev.Channel)
+	if ev.Name == hook.ClientEvent {
+		member("event", ev.Event)
+		member("data", ev.Data)
+		member("socket_id", ev.SocketID)
+	}
+	if ev.UserID != "" {
+		member("user_id", ev.UserID)
+	}
+	if ev.SubscriptionCount != nil {
+		body = append(body, `,"subscription_count":`...)
+		body = strconv.AppendInt(body, int64(*ev.SubscriptionCount), 10)
+	}
+	return append(body, '}')
+}
