@@ -6,6 +6,8 @@ require github.com/carillon-rt/carillon/proto v0.0.0
 
 require github.com/carillon-rt/carillon/kit v0.0.0
 
+require pgregory.net/rapid v1.3.0
+
 require (
 	github.com/gobwas/httphead v0.1.0 // indirect
 	github.com/gobwas/ws v1.5.0 // indirect

@@ -155,7 +155,7 @@ func (s *Session) refuseSubscription(name string, why dialect.Reason, message st
 func (s *Session) unsubscribe(name string) dialect.Reason {
 	i := s.find(name)
 	if i < 0 {
-		return s.refused(dialect.NotSubscribed, "No current subscription to channel %s, or subscription in progress", name)
+		return s.refused(dialect.NotSubscribed, "No current subscription to channel %s", name)
 	}
 	sub := s.subs[i]
 	s.remove(i)
