@@ -20,6 +20,8 @@ const (
 	backoffFirst   = 50 * time.Millisecond
 	backoffMax     = 2 * time.Second
 	closeSlack     = time.Second
+	// writeTimeout is what a server that takes no bytes may cost whoever publishes.
+	writeTimeout = 5 * time.Second
 )
 
 // Conns are the two connections of a process. Live carries live batches alone, so that neither a big reply nor a slow stream read delays
@@ -113,6 +115,7 @@ func (c *Conns) options(cfg Config, name, role string, closed chan struct{}) ([]
 		nats.PingInterval(cfg.PingInterval),
 		nats.MaxPingsOutstanding(2),
 		nats.DrainTimeout(c.drain),
+		nats.FlusherTimeout(writeTimeout),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) { c.asyncError(log, sub, err) }),
 		nats.DisconnectErrHandler(func(nc *nats.Conn, err error) {
 			m.up.Set(0)
@@ -182,8 +185,9 @@ func (c *Conns) reconnected() {
 	}
 }
 
-// OnReconnect adds a function that is called after either connection came back: messages may have been missed. It runs on the
-// connection's callback goroutine and must not block.
+// OnReconnect adds a function that is called after either connection came back: messages may have been missed. The subscriptions have been
+// sent again then, but only a Flush tells that the server has them: a tail check that is read before it can miss what came
+// between. It runs on the connection's callback goroutine and must not block.
 func (c *Conns) OnReconnect(hook func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

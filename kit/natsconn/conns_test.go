@@ -117,6 +117,9 @@ func TestReconnect(t *testing.T) {
 	srv.Start()
 	wait(t, back)
 	wait(t, back)
+	if err := conns.Live.Flush(); err != nil { // the server has the subscription again
+		t.Fatal(err)
+	}
 	if err := conns.Req.Publish("car.live.0", []byte("again")); err != nil {
 		t.Fatal(err)
 	}

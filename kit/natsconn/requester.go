@@ -101,6 +101,7 @@ func NewRequester(nc *nats.Conn, maxPending int) (*Requester, error) {
 // Ask sends data to subject and returns at once. done is called exactly once, on Run's goroutine: with the reply, or with
 // ErrNoResponders, ErrTimeout (after timeout, 10 ms granularity), ErrBusy, ErrClosed, a *ServiceError or what the connection says. Only
 // after Run has ended is done called by Ask itself. data must not change until then; reply belongs to done. done must not block.
+// No reply does not mean that nothing was done: the request may be on its way still.
 func (r *Requester) Ask(subject string, data []byte, timeout time.Duration, done func(reply []byte, err error)) {
 	r.AskHeader(subject, nil, data, timeout, done)
 }
@@ -114,7 +115,8 @@ func (r *Requester) AskHeader(subject string, header nats.Header, data []byte, t
 		done(nil, ErrClosed)
 		return
 	}
-	// The queue to the writer is bounded too: a request that timed out in it has freed its slot.
+	// The queue to the writer is bounded too: a request that timed out in it has freed its slot. Refusals are not: each must be told,
+	// a caller can't wait, and Run tells them before anything else.
 	if r.free == noSlot || len(r.outgoing) >= len(r.slots) {
 		r.refused = append(r.refused, refusal{done, ErrBusy})
 		r.mu.Unlock()
