@@ -80,7 +80,6 @@ type root struct {
 	Gateway gateway `yaml:"gateway"`
 	Token   string  `yaml:"token" secret:"true" doc:"a token"`
 	Apps    []app   `yaml:"apps" doc:"tenants"`
-	private int     // ignored
 }
 
 func defaults() root {
@@ -298,6 +297,7 @@ func TestPrint(t *testing.T) {
 	c := defaults()
 	c.Token, c.Apps = "hush", []app{{ID: "a", Secret: "hush"}, {ID: "b"}}
 	c.Gateway.Labels = map[string]string{"1": "true"}
+	c.Gateway.Origins = []string{"nats://me:hush@host:4222", "https://host/@me"}
 	var out bytes.Buffer
 	if err := config.Print(&out, &c); err != nil {
 		t.Fatal(err)
@@ -308,7 +308,9 @@ gateway:
   ratio: 0.5
   workers: 2
   format: json
-  allowed_origins: []
+  allowed_origins:
+    - nats://(redacted)@host:4222
+    - https://host/@me
   labels:
     "1": "true"
   limits:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"regexp"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -11,6 +12,9 @@ import (
 
 // redacted stands for a secret that is set.
 const redacted = "(redacted)"
+
+// userInfo is the part of a URL that may hold a password.
+var userInfo = regexp.MustCompile(`://[^/@\s]+@`)
 
 // Print writes v, a configuration struct or a pointer to one, as YAML with its secrets redacted.
 func Print(w io.Writer, v any) error {
@@ -56,7 +60,11 @@ func nodeOf(v reflect.Value, secret bool) (*yaml.Node, error) {
 		return list, nil
 	}
 	n := new(yaml.Node)
-	return n, n.Encode(v.Interface())
+	if err := n.Encode(v.Interface()); err != nil {
+		return nil, err
+	}
+	n.Value = userInfo.ReplaceAllString(n.Value, "://"+redacted+"@")
+	return n, nil
 }
 
 func sectionNode(v reflect.Value) (*yaml.Node, error) {

@@ -4,11 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"strings"
 	"time"
-
-	"github.com/carillon-rt/carillon/kit/cluster"
 )
 
 // closeTimeout bounds the stop of everything below the service.
@@ -47,19 +43,4 @@ func (c *closers) close(ctx context.Context) error {
 	}
 	c.stops = nil
 	return errors.Join(errs...)
-}
-
-// membersPage lists the nodes that this one sees.
-func membersPage(ms cluster.Membership) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		local := ms.Local()
-		for _, m := range ms.Members() {
-			mark := " "
-			if m.Node == local.Node && m.Incarnation == local.Incarnation {
-				mark = "*"
-			}
-			fmt.Fprintf(w, "%s %s\t%s\t%s\t%s\t%s\n", mark, m.Node, m.Incarnation, m.Addr, strings.Join(m.Roles, ","), m.Version)
-		}
-	})
 }

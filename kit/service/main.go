@@ -23,7 +23,7 @@ const (
 )
 
 // siblings are the sections that the processes of one installation share a file with: each skips those that it does not have.
-var siblings = []string{"api", "apps", "auth", "authsvc", "embedded", "gateway", "presence", "router", "server", "standalone"}
+var siblings = []string{"api", "apps", "authsvc", "dev", "embedded", "gateway", "partitions", "presence", "roles", "router"}
 
 // Main is the body of a service's main function: it reads --config FILE (or CARILLON_CONFIG) and --set PATH=VALUE, loads cfg (a pointer to a struct
 // that holds defaults and inlines *common), opens Deps with name as the node's only role, builds and runs the service until SIGTERM or SIGINT, and
@@ -135,6 +135,7 @@ func (p process) serve(ctx context.Context) error {
 }
 
 func (p process) runOn(ctx context.Context, deps Deps) error {
+	deps.Ops.Handle("/debug/config", ConfigPage(p.cfg))
 	runner, err := p.build(deps)
 	if err != nil {
 		return fmt.Errorf("start: %w", err)

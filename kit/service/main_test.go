@@ -83,6 +83,9 @@ func TestLife(t *testing.T) {
 			if _, body := get(t, d, "/debug/cluster"); !strings.Contains(body, "* node-1\t") {
 				t.Errorf("cluster page is %q", body)
 			}
+			if _, body := get(t, d, "/debug/config"); !strings.Contains(body, "password: (redacted)") {
+				t.Errorf("config page is %q", body)
+			}
 			if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
 				t.Error(err)
 			}
@@ -95,7 +98,7 @@ func TestLife(t *testing.T) {
 		}), nil
 	})
 	p.env = []string{"CARILLON_NATS_URLS=" + url, "CARILLON_ROUTER_WHATEVER=1"}
-	if code := p.main([]string{"--set", "gateway.listen=:1"}); code != ExitOK {
+	if code := p.main([]string{"--set", "gateway.listen=:1", "--set", "nats.user=me", "--set", "nats.password=hush"}); code != ExitOK {
 		t.Fatalf("exit code %d: %s", code, stderr)
 	}
 	if cfg := p.cfg.(*gatewayConfig); cfg.Gateway.Listen != ":1" {
