@@ -28,6 +28,10 @@ type Reply struct {
 	Epoch string `json:"epoch,omitempty"`
 	// Top is the newest position of the channel that was applied, 0 if none.
 	Top message.Position `json:"top,omitempty"`
+	// Floor is the position from which on a read of the channel is complete:
+	// what is above it was not evicted. Recovery from a position is complete
+	// when the epochs match, it is >= Floor, and Entries were not cut by Limit.
+	Floor message.Position `json:"floor,omitempty"`
 	// Cached is the last value, nil on a miss.
 	Cached *Entry `json:"cached,omitempty"`
 	// CachedTTL is what is left of its life in seconds.

@@ -1,0 +1,173 @@
+package follow
+
+import (
+	"encoding/json"
+	"math"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/history"
+	"github.com/carillon-rt/carillon/proto/message"
+
+	"github.com/carillon-rt/carillon/router/internal/rings"
+)
+
+const (
+	waitingMax = 4 << 10
+	limitMax   = 10_000
+	replyMax   = 512 << 10 // bytes of publications in one reply
+	missedMax  = 16 << 10
+	// missPeriod is how long a cache miss is not reported again.
+	missPeriod = 60 * time.Second
+)
+
+// answer takes a history request; it runs on the subscription's goroutine.
+func (f *follower) answer(msg *nats.Msg) {
+	f.metrics.requests.Inc()
+	var req history.Request
+	if err := json.Unmarshal(msg.Data, &req); err != nil {
+		f.respond(msg, history.Reply{Error: "not a history request: " + err.Error()})
+		return
+	}
+	f.mu.Lock()
+	ahead := req.AtLeast.Seq() > f.last
+	full := ahead && len(f.waiting) >= waitingMax
+	if ahead && !full {
+		f.waiting = append(f.waiting, waiting{msg, req, time.Now().Add(f.patience)})
+	}
+	f.mu.Unlock()
+	switch {
+	case full:
+		f.metrics.late.Inc()
+		f.respond(msg, history.Reply{Error: "too many requests wait for the journal, try again"})
+	case !ahead:
+		f.reply(msg, &req)
+	}
+}
+
+// takeDue removes the waiting requests that can be answered now. mu is held.
+func (f *follower) takeDue() []waiting {
+	if len(f.waiting) == 0 {
+		return nil
+	}
+	var due []waiting
+	kept := f.waiting[:0]
+	for _, w := range f.waiting {
+		if w.req.AtLeast.Seq() <= f.last {
+			due = append(due, w)
+			continue
+		}
+		kept = append(kept, w)
+	}
+	clear(f.waiting[len(kept):])
+	f.waiting = kept
+	return due
+}
+
+// expireWaiting answers requests whose position did not come in time.
+func (f *follower) expireWaiting(now time.Time) {
+	f.mu.Lock()
+	n := 0 // they are in order of deadline
+	for n < len(f.waiting) && now.After(f.waiting[n].deadline) {
+		n++
+	}
+	late := append([]waiting(nil), f.waiting[:n]...)
+	f.waiting = f.waiting[:copy(f.waiting, f.waiting[n:])]
+	f.mu.Unlock()
+	f.refuse(late, "this position has not been reached yet, try again")
+}
+
+func (f *follower) answerAll(reason string) {
+	f.mu.Lock()
+	all := f.waiting
+	f.waiting = nil
+	f.mu.Unlock()
+	f.refuse(all, reason)
+}
+
+func (f *follower) refuse(ws []waiting, reason string) {
+	f.metrics.late.Add(float64(len(ws)))
+	for _, w := range ws {
+		f.respond(w.msg, history.Reply{Error: reason, Epoch: f.currentEpoch()})
+	}
+}
+
+// reply answers from the rings.
+func (f *follower) reply(msg *nats.Msg, req *history.Request) {
+	key := channel.Key{App: req.App, Name: req.Channel}
+	now := time.Now()
+	f.mu.Lock()
+	out := history.Reply{Epoch: f.epoch, Top: f.rings.Top(key), Floor: f.rings.Floor(key, now)}
+	miss := false
+	if req.Cache {
+		e, left, ok := f.rings.Cached(key, now)
+		if ok {
+			cached := toEntry(e)
+			out.Cached, out.CachedTTL = &cached, int(math.Ceil(left.Seconds()))
+		}
+		miss = !ok && req.Miss && f.firstMiss(key, now)
+	}
+	if req.Limit > 0 {
+		kept := f.rings.Since(nil, key, req.Since, min(req.Limit, limitMax), now)
+		out.Entries = fit(kept)
+	}
+	f.mu.Unlock()
+	f.respond(msg, out)
+	if !miss {
+		return
+	}
+	if tenant := f.apps.ByID(key.App); tenant != nil {
+		f.misses(tenant, key.Name, out.Top)
+	}
+}
+
+// firstMiss says whether this is the first miss since the channel had a value,
+// or for missPeriod. mu is held.
+func (f *follower) firstMiss(key channel.Key, now time.Time) bool {
+	if at, told := f.missed[key]; told && now.Sub(at) < missPeriod {
+		return false
+	}
+	if len(f.missed) >= missedMax {
+		clear(f.missed) // the work queue removes most repeats by their id
+	}
+	f.missed[key] = now
+	return true
+}
+
+// fit gives the newest entries that fit into a reply.
+func fit(kept []rings.Entry) []history.Entry {
+	from, bytes := len(kept), 0
+	for from > 0 && bytes+len(kept[from-1].Data) <= replyMax {
+		from--
+		bytes += len(kept[from].Data)
+	}
+	out := make([]history.Entry, 0, len(kept)-from)
+	for _, e := range kept[from:] {
+		out = append(out, toEntry(e))
+	}
+	return out
+}
+
+func toEntry(e rings.Entry) history.Entry {
+	return history.Entry{Position: e.Position, Publication: e.Data}
+}
+
+func (f *follower) respond(msg *nats.Msg, out history.Reply) {
+	if msg.Reply == "" {
+		return
+	}
+	body, err := json.Marshal(out)
+	if err == nil {
+		err = msg.Respond(body)
+	}
+	if err != nil {
+		f.log.Debug("history reply not sent", "err", err)
+	}
+}
+
+// missID names a cache miss the same on all followers of the partition.
+func missID(app, channel string, top message.Position, now time.Time) string {
+	return "miss:" + app + "/" + channel + ":" + itoa(uint64(top)) + ":" + itoa(uint64(now.Unix()/int64(missPeriod.Seconds())))
+}

@@ -1,0 +1,173 @@
+package ingest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/carillon-rt/carillon/kit/jsonx"
+	"github.com/carillon-rt/carillon/proto/message"
+	"github.com/carillon-rt/carillon/proto/publisher"
+)
+
+// document is a publish request of a backend: one publication on one or more
+// channels, or a batch of such.
+type document struct {
+	single
+	Batch []single `json:"batch"`
+}
+
+type single struct {
+	Channel        string          `json:"channel"`
+	Channels       []string        `json:"channels"`
+	Event          string          `json:"event"`
+	Data           json.RawMessage `json:"data"`
+	Exclude        string          `json:"exclude"`
+	ID             string          `json:"id"`
+	IdempotencyKey string          `json:"idempotency_key"`
+	Tags           tags            `json:"tags"`
+}
+
+// tags keeps the order in which the publisher wrote them.
+type tags []message.Tag
+
+// UnmarshalJSON reads an object of strings.
+func (t *tags) UnmarshalJSON(raw []byte) error {
+	var m map[string]string
+	if err := json.Unmarshal(raw, &m); err != nil {
+		return errors.New("tags must be an object of strings")
+	}
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if _, err := dec.Token(); err != nil || m == nil {
+		return err
+	}
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		value, err := dec.Token()
+		if err != nil {
+			return err
+		}
+		k, _ := key.(string)
+		v, _ := value.(string)
+		*t = append(*t, message.Tag{Key: k, Value: v})
+	}
+	return nil
+}
+
+// parseDocument gives the publications of a document, one per channel, in
+// order. errs[i] is why publication i is refused. A document that can't be
+// read at all, or is too long, is an error.
+func parseDocument(app string, raw []byte) (pubs []message.Publication, errs []error, err error) {
+	var doc document
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return nil, nil, refuse(publisher.BadPublication,
+			`body is not a publish document: %v; want {"channel": ..., "event": ..., "data": ...} or {"batch": [...]}`, err)
+	}
+	all := doc.Batch
+	if all == nil {
+		all = []single{doc.single}
+	}
+	for i := range all {
+		pubs, errs = all[i].expand(app, pubs, errs)
+		if len(pubs) > message.BatchPublicationsMax {
+			return nil, nil, refuse(publisher.BadPublication,
+				"more than %d publications in one request: split it", message.BatchPublicationsMax)
+		}
+	}
+	if len(pubs) == 0 {
+		return nil, nil, refuse(publisher.BadPublication, "batch is empty")
+	}
+	return pubs, errs, nil
+}
+
+func (s *single) expand(app string, pubs []message.Publication, errs []error) ([]message.Publication, []error) {
+	channels := s.Channels
+	if s.Channel != "" || len(channels) == 0 {
+		channels = append([]string{s.Channel}, channels...)
+	}
+	data, err := s.payload()
+	for _, name := range channels {
+		pubs = append(pubs, message.Publication{
+			Kind: message.Event, App: app, Channel: name, Event: s.Event, Data: data, Exclude: s.Exclude, ID: s.ID,
+			IdempotencyKey: s.IdempotencyKey, Tags: s.Tags,
+		})
+		errs = append(errs, err)
+	}
+	return pubs, errs
+}
+
+// payload is the content of a string, or the bytes of any other JSON as they
+// came.
+func (s *single) payload() ([]byte, error) {
+	switch {
+	case len(s.Data) == 0:
+		return nil, refuse(publisher.BadPublication, `data is missing: give a string, or any JSON`)
+	case s.Data[0] != '"':
+		return s.Data, nil
+	}
+	var text string
+	if err := json.Unmarshal(s.Data, &text); err != nil {
+		return nil, refuse(publisher.BadPublication, "data: %v", err)
+	}
+	return []byte(text), nil
+}
+
+// encodeDocument is the answer to a document.
+func encodeDocument(receipts []publisher.Receipt) []byte {
+	out := append(make([]byte, 0, 32+64*len(receipts)), `{"receipts":[`...)
+	for i := range receipts {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = appendReceipt(out, &receipts[i])
+	}
+	return append(out, "]}"...)
+}
+
+func appendReceipt(out []byte, r *publisher.Receipt) []byte {
+	out = append(out, '{')
+	comma := ""
+	field := func(name string) {
+		out = append(out, comma...)
+		out = append(out, '"')
+		out = append(out, name...)
+		out = append(out, `":`...)
+		comma = ","
+	}
+	if r.Position != 0 {
+		field("position")
+		out = strconv.AppendUint(out, uint64(r.Position), 10)
+		field("epoch")
+		out = jsonx.AppendString(out, r.Epoch)
+	}
+	if r.Duplicate {
+		field("duplicate")
+		out = append(out, "true"...)
+	}
+	if r.Err != nil {
+		field("error")
+		out = jsonx.AppendString(out, r.Err.Error())
+		var e *publisher.Error
+		if errors.As(r.Err, &e) {
+			field("code")
+			out = strconv.AppendUint(out, uint64(e.Code), 10)
+			if e.Code.Retryable() {
+				field("retry")
+				out = append(out, "true"...)
+			}
+		}
+	}
+	return append(out, '}')
+}
+
+// encodeRefusal answers a document that could not be read.
+func encodeRefusal(err error) []byte {
+	out := append([]byte(nil), `{"error":`...)
+	out = jsonx.AppendString(out, fmt.Sprint(err))
+	return append(out, `,"receipts":[]}`...)
+}

@@ -1,0 +1,230 @@
+// Package journal owns the streams: it sets them up, knows the epoch of the
+// log, and writes batches of publications to it, one at a time per partition.
+// It knows nothing of who publishes or reads.
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/carillon-rt/carillon/proto/cluster"
+	"github.com/carillon-rt/carillon/proto/subject"
+)
+
+const (
+	checkInterval = 2 * time.Second
+	checkTimeout  = 5 * time.Second
+	// backwardsChecks is how many looks in a row must show a journal that ends
+	// below what was acknowledged: a new stream leader may lag for a moment.
+	backwardsChecks = 3
+)
+
+// Config is what the streams look like.
+type Config struct {
+	Replicas          int
+	LogBytes          int64
+	IngestBytes       int64
+	IngestAge         time.Duration
+	IdempotencyWindow time.Duration
+	// Retention is the age limit of the log now: it follows the apps' policies,
+	// and is only ever raised while the router runs.
+	Retention func() time.Duration
+}
+
+// Journal is the log of all partitions.
+type Journal struct {
+	// immutable after Open
+	cfg Config
+	js  jetstream.JetStream
+	kv  jetstream.KeyValue
+	log *slog.Logger
+
+	// atomic
+	epoch   atomic.Pointer[string]
+	highest atomic.Uint64 // newest sequence seen in this epoch
+
+	// owned by Open, then by Run
+	created    time.Time
+	generation uint64
+	retention  time.Duration
+	suspicions int
+	kick       chan struct{}
+}
+
+// Open creates or updates the streams and reads the epoch.
+func Open(ctx context.Context, cfg Config, js jetstream.JetStream, log *slog.Logger) (*Journal, error) {
+	j := &Journal{cfg: cfg, js: js, log: log, kick: make(chan struct{}, 1)}
+	var err error
+	if j.kv, err = cluster.Bucket(ctx, js, cfg.Replicas); err != nil {
+		return nil, err
+	}
+	if err := j.setUp(ctx); err != nil {
+		return nil, err
+	}
+	return j, nil
+}
+
+// Epoch names the present life of the log.
+func (j *Journal) Epoch() string { return *j.epoch.Load() }
+
+// setEpoch publishes the epoch that created and generation make.
+func (j *Journal) setEpoch() {
+	epoch := cluster.Epoch(j.created, j.generation)
+	j.epoch.Store(&epoch)
+}
+
+// Observe reports a sequence that the log has reached.
+func (j *Journal) Observe(seq uint64) {
+	for {
+		high := j.highest.Load()
+		if seq <= high || j.highest.CompareAndSwap(high, seq) {
+			return
+		}
+	}
+}
+
+// Check asks Run to look at the stream now.
+func (j *Journal) Check() {
+	select {
+	case j.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Bounds gives the first and last sequence of the log: 1 and 0 when it is new.
+func (j *Journal) Bounds(ctx context.Context) (first, last uint64, err error) {
+	stream, err := j.js.Stream(ctx, subject.JournalStream)
+	if err != nil {
+		return 0, 0, fmt.Errorf("look at %s: %w", subject.JournalStream, err)
+	}
+	state := stream.CachedInfo().State
+	return max(state.FirstSeq, 1), state.LastSeq, nil
+}
+
+// setUp creates or updates the streams. A stream that is new has a new epoch.
+func (j *Journal) setUp(ctx context.Context) error {
+	j.retention = j.cfg.Retention()
+	stream, err := j.js.CreateOrUpdateStream(ctx, j.cfg.logStream(j.retention))
+	if err != nil {
+		return fmt.Errorf("set up stream %s: %w", subject.JournalStream, err)
+	}
+	if _, err := j.js.CreateOrUpdateStream(ctx, j.cfg.ingestStream()); err != nil {
+		return fmt.Errorf("set up stream %s: %w", subject.IngestStream, err)
+	}
+	if j.generation, err = cluster.Generation(ctx, j.kv); err != nil {
+		return err
+	}
+	info := stream.CachedInfo()
+	j.created = info.Created
+	j.highest.Store(info.State.LastSeq)
+	j.setEpoch()
+	return nil
+}
+
+func (c Config) logStream(retention time.Duration) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: subject.JournalStream, Description: "batches of publications, one subject per partition",
+		Subjects: []string{subject.AllLog}, Storage: jetstream.FileStorage, Replicas: max(c.Replicas, 1),
+		Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
+		MaxAge: retention, MaxBytes: c.LogBytes, MaxMsgsPerSubject: -1,
+		AllowDirect: true, Duplicates: min(c.IdempotencyWindow, retention),
+		RePublish: &jetstream.RePublish{Source: subject.AllLog, Destination: subject.RePublish},
+	}
+}
+
+func (c Config) ingestStream() jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: subject.IngestStream, Description: "plain publishes by backends",
+		Subjects: []string{subject.AllIngest}, Storage: jetstream.FileStorage, Replicas: max(c.Replicas, 1),
+		Retention: jetstream.WorkQueuePolicy,
+		// A full queue refuses the publisher instead of dropping what waits.
+		Discard: jetstream.DiscardNew, MaxAge: c.IngestAge, MaxBytes: c.IngestBytes,
+	}
+}
+
+// Run keeps an eye on the stream until ctx ends: it is created again when it
+// is gone, its retention follows the policies, and the generation is raised
+// when its sequences went backwards.
+func (j *Journal) Run(ctx context.Context) error {
+	tick := time.NewTicker(checkInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		case <-j.kick:
+		}
+		if err := j.check(ctx); err != nil && ctx.Err() == nil {
+			j.log.Warn("the journal can't be checked", "err", err)
+		}
+	}
+}
+
+func (j *Journal) check(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	high := j.highest.Load() // before the look: what is acknowledged after it proves nothing
+	stream, err := j.js.Stream(ctx, subject.JournalStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		j.log.Error("the journal's stream is gone, creating it again: a new epoch begins", "stream", subject.JournalStream)
+		return j.setUp(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("look at %s: %w", subject.JournalStream, err)
+	}
+	info := stream.CachedInfo()
+	generation, err := cluster.Generation(ctx, j.kv)
+	if err != nil {
+		return err
+	}
+	if !info.Created.Equal(j.created) || generation != j.generation {
+		j.created, j.generation, j.suspicions = info.Created, generation, 0
+		j.highest.Store(info.State.LastSeq)
+		j.setEpoch()
+		j.log.Warn("a new epoch of the journal has begun", "epoch", j.Epoch())
+		return nil
+	}
+	if err := j.raiseRetention(ctx); err != nil {
+		return err
+	}
+	return j.checkBackwards(ctx, info.State.LastSeq, high)
+}
+
+func (j *Journal) raiseRetention(ctx context.Context) error {
+	want := j.cfg.Retention()
+	if want <= j.retention {
+		return nil
+	}
+	if _, err := j.js.UpdateStream(ctx, j.cfg.logStream(want)); err != nil {
+		return fmt.Errorf("raise the retention of %s to %s: %w", subject.JournalStream, want, err)
+	}
+	j.retention = want
+	j.log.Info("the journal keeps publications for longer now", "retention", want)
+	return nil
+}
+
+func (j *Journal) checkBackwards(ctx context.Context, last, high uint64) error {
+	if last >= high {
+		j.suspicions = 0
+		return nil
+	}
+	if j.suspicions++; j.suspicions < backwardsChecks {
+		return nil
+	}
+	generation, err := cluster.BumpGeneration(ctx, j.kv, j.generation)
+	if err != nil {
+		return err
+	}
+	j.generation, j.suspicions = generation, 0
+	j.highest.Store(last)
+	j.setEpoch()
+	j.log.Error("the journal lost acknowledged sequences: a new epoch begins", "had", high, "has", last, "epoch", j.Epoch())
+	return nil
+}
