@@ -40,16 +40,18 @@ type partition struct {
 	lastPos atomic.Uint64
 
 	// owned by run
-	sink     Sink
-	chain    chain.Chain
-	out      []chain.Batch // scratch
-	repeats  uint64        // of the chain, as counted in the metrics
-	complete time.Time     // when it was last certain that nothing is missing
-	behind   bool          // as counted in the metrics
-	followed bool          // has started once
-	epoch    string        // of the heartbeats
-	read     read
-	timer    *time.Timer
+	sink      Sink
+	chain     chain.Chain
+	out       []chain.Batch // scratch
+	repeats   uint64        // of the chain, as counted in the metrics
+	complete  time.Time     // when it was last certain that nothing is missing
+	delivered time.Time     // when the newest stored batch was, zero before the first
+	behind    bool          // as counted in the metrics
+	followed  bool          // has started once
+	epoch     string        // of the heartbeats
+	beatMax   uint64        // highest sequence that a heartbeat of the epoch told of
+	read      read
+	timer     *time.Timer
 }
 
 func newPartition(f *Feed, number int) *partition {
@@ -151,9 +153,10 @@ func (p *partition) takeLive(m *nats.Msg) {
 		p.feed.metrics.malformed.Inc()
 		return
 	}
-	p.deliverAll(p.chain.Live(b, p.out[:0]))
-	if certain, _ := p.chain.Gap(); !certain && p.chain.Started() && !p.chain.Suspect() {
-		p.complete = time.Now()
+	out := p.chain.Live(b, p.out[:0])
+	p.deliverAll(out)
+	if certain, _ := p.chain.Gap(); len(out) > 0 && !certain {
+		p.complete = p.delivered
 	}
 }
 
@@ -189,14 +192,20 @@ func (p *partition) takeBeat(m *nats.Msg) {
 		p.epoch = beat.Epoch
 	}
 	p.chain.Tail(beat.LastSeq)
-	if p.chain.Started() && beat.LastSeq == p.chain.Last() {
+	// A follower that still reads the log tells of less than others have told.
+	certain, _ := p.chain.Gap()
+	if p.chain.Started() && !certain && beat.LastSeq <= p.chain.Last() && beat.LastSeq >= p.beatMax {
 		p.complete = time.Now()
 	}
+	p.beatMax = max(p.beatMax, beat.LastSeq)
 }
 
 func (p *partition) deliverAll(batches []chain.Batch) {
 	for i := range batches {
 		p.deliver(batches[i].Seq, batches[i].Data)
+	}
+	if len(batches) > 0 {
+		p.delivered = time.Now()
 	}
 	clear(batches) // the scratch must not keep batches alive
 	p.out = batches[:0]
@@ -236,7 +245,8 @@ func (p *partition) breakOff(why string) {
 	p.feed.metrics.broken.Inc()
 	p.log.Error("partition is broken: publications are lost for this gateway", "why", why, "last", p.chain.Last())
 	p.chain.Reset()
-	p.read.cancel()
+	p.read.done()
+	p.beatMax = 0
 	if b, ok := p.sink.(Breaker); ok {
 		b.Broken(p.number)
 	}
@@ -265,7 +275,7 @@ func (p *partition) started(last uint64, data []byte) {
 	first := !p.followed
 	p.followed = true
 	p.lastPos.Store(uint64(pos))
-	p.complete = time.Now()
+	p.complete, p.delivered = time.Now(), time.Time{}
 	if s, ok := p.sink.(Starter); ok {
 		s.Start(p.number, pos)
 	}

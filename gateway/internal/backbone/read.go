@@ -277,12 +277,17 @@ func (p *partition) tailSettled(ev chain.Evidence) {
 		p.read.done()
 		return
 	}
-	if chain.Intact(p.chain.Last(), 0, ev, p.complete, time.Now()) {
+	if p.intact(0, ev) {
 		p.chain.Tail(p.chain.Last())
 		p.read.done()
 		return
 	}
 	p.read.retry()
+}
+
+func (p *partition) intact(first uint64, ev chain.Evidence) bool {
+	r := chain.Reading{Last: p.chain.Last(), First: first, Delivered: p.delivered, Complete: p.complete, Now: time.Now()}
+	return r.Intact(ev)
 }
 
 // judge decides whether what readGap has found is all that there was.
@@ -291,7 +296,7 @@ func (p *partition) judge(ev chain.Evidence) {
 	if len(p.read.got) > 0 {
 		first = p.read.got[0].Seq
 	}
-	if !chain.Intact(p.chain.Last(), first, ev, p.complete, time.Now()) {
+	if !p.intact(first, ev) {
 		p.breakOff("publications were trimmed from the journal before they could be read")
 		return
 	}

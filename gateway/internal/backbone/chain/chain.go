@@ -58,9 +58,6 @@ func (c *Chain) Repeats() uint64 { return c.repeats }
 func (c *Chain) Start(last uint64, out []Batch) []Batch {
 	c.started, c.suspect, c.last = true, false, last
 	c.known = max(c.known, last)
-	c.forgetHeld()
-	// Before the start no predecessor could be checked, and what came then
-	// needs no chain to last: it is newer than last, so it is a gap or it fits.
 	return c.release(out)
 }
 
@@ -78,7 +75,7 @@ func (c *Chain) Live(b Batch, out []Batch) []Batch {
 	case c.started && b.Seq <= c.last:
 		c.repeats++
 		return out
-	case c.started && (b.Prev == c.last || b.Prev < c.last && !c.suspect):
+	case c.started && c.follows(b):
 		c.suspect = false
 		return c.release(c.deliver(b, out))
 	}
@@ -104,19 +101,23 @@ func (c *Chain) Tail(seq uint64) {
 	}
 }
 
-// Doubt says that batches may have been missed: until the opposite is shown,
-// only a batch that names the last one as its predecessor is delivered.
-// Without that, a batch whose predecessors have all expired would pass.
+// Doubt says that batches may have been missed, until the opposite is shown.
 func (c *Chain) Doubt() { c.suspect = true }
 
-// Gap says whether something after Last is missing for certain. A gap that
-// is only known from Tail may still be on its way.
+// Gap says whether something after Last is missing for certain, as far as can
+// be told here. A gap that is only known from Tail may still be on its way.
 func (c *Chain) Gap() (certain, possible bool) {
 	if !c.started {
 		return false, false
 	}
 	return len(c.held) > 0, c.known > c.last
 }
+
+// follows says whether b comes next for certain. A predecessor before last is
+// none at all: everything before b has been trimmed, what was delivered last
+// and perhaps what was missed. That takes a look at the stream, as does the
+// first batch of a log that was empty.
+func (c *Chain) follows(b Batch) bool { return b.Prev == c.last && b.Prev != 0 }
 
 func (c *Chain) deliver(b Batch, out []Batch) []Batch {
 	c.last = b.Seq
@@ -130,9 +131,10 @@ func (c *Chain) release(out []Batch) []Batch {
 	for ; n < len(c.held); n++ {
 		b := c.held[n]
 		if b.Seq > c.last {
-			if b.Prev > c.last || c.suspect && b.Prev != c.last {
+			if !c.follows(b) {
 				break
 			}
+			c.suspect = false
 			out = c.deliver(b, out)
 		}
 		c.bytes -= len(b.Data)
@@ -141,17 +143,6 @@ func (c *Chain) release(out []Batch) []Batch {
 		c.held = slices.Delete(c.held, 0, n)
 	}
 	return out
-}
-
-// forgetHeld drops what is held from before last.
-func (c *Chain) forgetHeld() {
-	c.held = slices.DeleteFunc(c.held, func(b Batch) bool {
-		if b.Seq > c.last {
-			return false
-		}
-		c.bytes -= len(b.Data)
-		return true
-	})
 }
 
 // hold keeps b until the gap before it is filled, if it fits.

@@ -16,22 +16,40 @@ type Evidence struct {
 // clockSlack is how far the clocks of gateway, routers and servers may differ.
 const clockSlack = 2 * time.Second
 
-// Intact says whether everything that a partition's log ever had after last
-// is still stored. Messages are only ever removed from the front of the
-// stream, by age or by size. first is the sequence of the oldest batch of the
-// partition that a read from last on has found, 0 if none; complete is when
-// it was last certain that last was the newest batch.
-func Intact(last, first uint64, ev Evidence, complete, now time.Time) bool {
+// Reading is a read of a partition's log from the last delivered batch on.
+type Reading struct {
+	Last  uint64
+	First uint64 // oldest batch that was found, 0 if none
+	// Delivered is when Last was delivered; zero if it was before the start.
+	Delivered time.Time
+	// Complete is when it was last certain that Last was the newest batch.
+	Complete time.Time
+	Now      time.Time
+}
+
+// Intact says whether everything that the log ever had after Last is still
+// stored, so that what was found is what was missed. Messages are only ever
+// removed from the front of the stream.
+func (r *Reading) Intact(ev Evidence) bool {
 	switch {
-	case first != 0 && first == last: // last itself is still there, and so is all that came after
+	case r.First != 0 && r.First == r.Last: // Last itself is still there, and so is all that came after
 		return true
-	case ev.FirstSeq <= last+1: // nothing after last was removed
+	case ev.FirstSeq <= r.Last+1: // nothing after Last was removed
 		return true
-	case ev.Messages > 0 && ev.FirstAt.Before(complete.Add(-clockSlack)): // what is missing is younger than the oldest
+	case ev.Messages > 0 && ev.FirstAt.Before(r.Complete.Add(-clockSlack)): // what is missing is younger than the oldest
 		return true
 	}
-	// What was removed may have been what expired before; that is certain when
-	// age alone removes, and what is missing is too young for that.
-	byAge := ev.BytesMax <= 0 || ev.Bytes < uint64(ev.BytesMax)/4*3
-	return byAge && (ev.MaxAge <= 0 || now.Sub(complete) < ev.MaxAge-clockSlack)
+	return r.onlyAged(ev)
+}
+
+// onlyAged says that what was removed was too old to be what is missing: the
+// stream is not near its size limit, and what is missing can't have expired.
+func (r *Reading) onlyAged(ev Evidence) bool {
+	if ev.MaxAge <= 0 || ev.BytesMax > 0 && ev.Bytes >= uint64(ev.BytesMax)/4*3 {
+		return false
+	}
+	if !r.Delivered.IsZero() && r.Now.Sub(r.Delivered) < ev.MaxAge-clockSlack {
+		return false // even Last is too young to have expired: somebody has purged
+	}
+	return r.Now.Sub(r.Complete) < ev.MaxAge-clockSlack
 }

@@ -1,0 +1,135 @@
+package backbone
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/carillon-rt/carillon/kit/natsconn"
+	"github.com/carillon-rt/carillon/kit/natstest"
+	"github.com/carillon-rt/carillon/proto/authz"
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/history"
+	"github.com/carillon-rt/carillon/proto/message"
+	"github.com/carillon-rt/carillon/proto/publisher"
+	"github.com/carillon-rt/carillon/proto/subject"
+)
+
+// script is an Asker whose answers are written down.
+type script struct {
+	t        *testing.T
+	answers  []answer
+	subjects []string
+	bodies   []string
+}
+
+type answer struct {
+	reply string
+	err   error
+}
+
+func (s *script) Ask(subj string, data []byte, timeout time.Duration, done func([]byte, error)) {
+	if timeout <= 0 || timeout > time.Second {
+		s.t.Errorf("timeout %s", timeout)
+	}
+	s.subjects = append(s.subjects, subj)
+	s.bodies = append(s.bodies, string(data))
+	a := s.answers[0]
+	s.answers = s.answers[1:]
+	done([]byte(a.reply), a.err)
+}
+
+// sentTo is a Publisher that answers with err.
+type sentTo struct{ err error }
+
+func (p sentTo) Publish(_ *message.Publication, done func(publisher.Receipt)) {
+	done(publisher.Receipt{Err: p.err})
+}
+
+func TestDecisions(t *testing.T) {
+	for name, tc := range map[string]struct {
+		answer
+		want authz.Decision // without its message
+		says string
+	}{
+		"allowed":         {answer{`{"allow":true,"user":{"id":"7","raw_id":"7"}}`, nil}, authz.Decision{Allow: true}, ""},
+		"refused":         {answer{`{"reason":"bad_signature","message":"no"}`, nil}, authz.Decision{Reason: authz.BadSignature}, "no"},
+		"nobody there":    {answer{"", natsconn.ErrNoResponders}, authz.Refuse(authz.Unavailable, ""), "no authorization service"},
+		"too late":        {answer{"", natsconn.ErrTimeout}, authz.Refuse(authz.Unavailable, ""), "in time"},
+		"too many":        {answer{"", natsconn.ErrBusy}, authz.Refuse(authz.Unavailable, ""), "too many"},
+		"closing":         {answer{"", natsconn.ErrClosed}, authz.Refuse(authz.Unavailable, ""), "try again"},
+		"not JSON":        {answer{"yes", nil}, authz.Refuse(authz.Unavailable, ""), "no decision"},
+		"empty":           {answer{"", nil}, authz.Refuse(authz.Unavailable, ""), "no decision"},
+		"neither yes, no": {answer{"{}", nil}, authz.Refuse(authz.Unavailable, ""), "no reason"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ask := &script{t: t, answers: []answer{tc.answer, tc.answer}}
+			s := NewServices(4, ask, sentTo{}, natstest.Logger(t), nil)
+			var got []authz.Decision
+			note := func(d authz.Decision) { got = append(got, d) }
+			s.Authorize(&authz.Subscribe{App: "1", Channel: "private-a", ChannelData: `{"a":"<>&"}`}, note)
+			s.SignIn(&authz.SignIn{App: "1", UserData: `{"id":"<7>"}`}, note)
+			for _, d := range got {
+				if d.Allow != tc.want.Allow || d.Reason != tc.want.Reason || d.Temporary != tc.want.Temporary || !strings.Contains(d.Message, tc.says) {
+					t.Errorf("got %+v, want %+v with %q", d, tc.want, tc.says)
+				}
+			}
+			if len(got) != 2 || ask.subjects[0] != subject.AuthSubscribe || ask.subjects[1] != subject.AuthSignIn {
+				t.Fatalf("%d answers from %v", len(got), ask.subjects)
+			}
+			var sub authz.Subscribe
+			if err := json.Unmarshal([]byte(ask.bodies[0]), &sub); err != nil || sub.ChannelData != `{"a":"<>&"}` {
+				t.Errorf("channel_data arrives as %q (%v)", sub.ChannelData, err)
+			}
+		})
+	}
+}
+
+func TestCached(t *testing.T) {
+	behind := answer{`{"error":"behind"}`, nil}
+	lost := answer{"", natsconn.ErrTimeout}
+	found := answer{`{"top":5,"cached":{"position":5,"publication":"AA=="}}`, nil}
+	for name, tc := range map[string]struct {
+		answers []answer
+		found   bool
+		asked   int
+	}{
+		"at once":            {[]answer{found}, true, 1},
+		"second owner":       {[]answer{lost, found}, true, 2},
+		"an error, then yes": {[]answer{behind, found}, true, 2},
+		"nobody":             {[]answer{lost, lost}, false, 2},
+		"closing":            {[]answer{{"", natsconn.ErrClosed}}, false, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ask := &script{t: t, answers: tc.answers}
+			s := NewServices(4, ask, sentTo{}, natstest.Logger(t), nil)
+			key := channel.Key{App: "1", Name: "cache-a"}
+			calls := 0
+			s.Cached(key, 77, func(r *history.Reply) {
+				calls++
+				if (r != nil) != tc.found {
+					t.Errorf("reply %+v, want found %v", r, tc.found)
+				}
+			})
+			if calls != 1 || len(ask.subjects) != tc.asked {
+				t.Fatalf("%d answers after %d questions", calls, len(ask.subjects))
+			}
+			var req history.Request
+			if err := json.Unmarshal([]byte(ask.bodies[0]), &req); err != nil || req.AtLeast != 77 || !req.Cache || req.Channel != "cache-a" {
+				t.Errorf("asked %+v (%v)", req, err)
+			}
+			if ask.subjects[0] != subject.History(key.Partition(4)) {
+				t.Errorf("asked %s", ask.subjects[0])
+			}
+		})
+	}
+}
+
+func TestPublishCounts(t *testing.T) {
+	for _, err := range []error{nil, errors.New("refused")} {
+		s := NewServices(4, &script{t: t}, sentTo{err}, natstest.Logger(t), nil)
+		s.Publish(&message.Publication{}) // must not panic, block or report
+	}
+}
