@@ -22,6 +22,7 @@ type item struct {
 	event    hook.Event
 	arrived  time.Time
 	due      time.Time
+	order    uint64 // of arrival, for events that are due at the same moment
 	attempts int
 	last     string // why the last attempt failed
 }
@@ -33,6 +34,7 @@ type backlog struct {
 	batch bool
 	rand  func() float64 // 0 <= r < 1
 
+	pushed   uint64
 	waiting  byDue
 	dead     []*item // to be buried
 	running  int     // requests under way
@@ -44,7 +46,8 @@ type backlog struct {
 
 // push takes an event. Over the limit it is dead at once, so that one endpoint's backlog can't fill the queue of all.
 func (b *backlog) push(it *item, now time.Time) (kept bool) {
-	it.arrived, it.due = now, now
+	b.pushed++
+	it.arrived, it.due, it.order = now, now, b.pushed
 	if b.batch {
 		it.due = now.Add(b.cfg.BatchWait)
 	}
@@ -163,13 +166,13 @@ func (b *backlog) next() (time.Time, bool) {
 // idle says that nothing waits and nothing is under way.
 func (b *backlog) idle() bool { return len(b.waiting) == 0 && len(b.dead) == 0 && b.running == 0 }
 
-// byDue is a heap, the earliest first; of the same moment the one that arrived first.
+// byDue is a heap, the earliest first; of the same moment the one that came first.
 type byDue []*item
 
 func (h byDue) Len() int { return len(h) }
 func (h byDue) Less(i, j int) bool {
 	if h[i].due.Equal(h[j].due) {
-		return h[i].arrived.Before(h[j].arrived)
+		return h[i].order < h[j].order
 	}
 	return h[i].due.Before(h[j].due)
 }
