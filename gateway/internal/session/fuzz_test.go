@@ -46,14 +46,14 @@ func invariants(t *rapid.T) {
 	}
 	a := testApp()
 	a.ClientEvents, a.Watchlist = true, true
-	a.Limits.Subscriptions = rapid.IntRange(1, 30).Draw(t, "limit")
+	a.Limits.Subscriptions = rapid.SampledFrom([]int{1, 5, 20, 30}).Draw(t, "limit")
 	s := session.New(pusher.New(""), &a, dialect.Hello{Key: "key", Protocol: 7}, session.Options{SocketID: "1.2"}, w)
 	s.Open(0)
 	now := int64(0)
-	for _, name := range names[len(names)-rapid.IntRange(0, 24).Draw(t, "first"):] {
+	for _, name := range names[len(names)-rapid.SampledFrom([]int{0, 10, 24}).Draw(t, "first"):] {
 		s.Message(fmt.Appendf(nil, `{"event":"pusher:subscribe","data":{"channel":%q}}`, name), now)
 	}
-	for range rapid.IntRange(0, 200).Draw(t, "steps") {
+	for range rapid.IntRange(0, 300).Draw(t, "steps") {
 		now += rapid.Int64Range(0, 1e9).Draw(t, "pause")
 		w.step(s, now)
 		w.compare(s, a.Limits.Subscriptions)

@@ -75,11 +75,10 @@ func appendOnline(dst []byte, state string, pub *message.Publication) []byte {
 	if id == "" {
 		id = strings.TrimPrefix(pub.Channel, channel.OnlinePrefix)
 	}
-	var scratch [256]byte
 	dst = append(dst, `{"event":"pusher_internal:watchlist_events","data":"{\"events\":[{\"name\":\"`...)
 	dst = append(dst, state...)
 	dst = append(dst, `\",\"user_ids\":["`...)
-	dst = extendBytes(dst, jsonx.AppendString(scratch[:0], id))
+	dst = extendQuoted(dst, id)
 	dst = extend(dst, `]}]}`)
 	return append(dst, '}')
 }
@@ -101,4 +100,16 @@ func extendBytes(dst, s []byte) []byte {
 	dst = jsonx.AppendStringBytes(dst[:at], s)
 	dst[at] = last
 	return dst
+}
+
+// extendQuoted extends by s as a JSON string of its own. dst itself is the
+// scratch space: s is quoted behind the end of dst, quoted again behind that,
+// and the result moved to where it belongs.
+func extendQuoted(dst []byte, s string) []byte {
+	end := len(dst)
+	dst = jsonx.AppendString(dst, s)
+	once := dst[end:]
+	dst = jsonx.AppendStringBytes(dst, once)
+	n := copy(dst[end-1:], dst[end+len(once)+1:])
+	return dst[:end-1+n]
 }
