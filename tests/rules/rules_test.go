@@ -48,7 +48,7 @@ var onlyFrom = []struct {
 		reason: "a service that connects to NATS does not carry the server's code",
 	},
 	{
-		path: prefix + "kit/natsembed", dirs: []string{"kit/natsembed", "kit/natstest", "standalone", "tests"},
+		path: prefix + "kit/natsembed", dirs: []string{"kit/natsembed", "kit/natstest", "standalone", "tests"}, tests: true,
 		reason: "a service that connects to NATS does not carry the server's code",
 	},
 	{path: prefix + "kit/natstest", dirs: []string{"kit/natstest", "tests"}, tests: true, reason: "it is for tests"},
