@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/carillon-rt/carillon/kit/natsconn"
 	"github.com/carillon-rt/carillon/kit/natstest"
 	"github.com/carillon-rt/carillon/proto/authz"
@@ -130,6 +132,10 @@ func TestCached(t *testing.T) {
 func TestPublishCounts(t *testing.T) {
 	for _, err := range []error{nil, errors.New("refused")} {
 		s := NewServices(4, &script{t: t}, sentTo{err}, natstest.Logger(t), nil)
-		s.Publish(&message.Publication{}) // must not panic, block or report
+		s.Publish(&message.Publication{})
+		published, failed := testutil.ToFloat64(s.metrics.published), testutil.ToFloat64(s.metrics.publishFailed)
+		if published+failed != 1 || (failed == 1) != (err != nil) {
+			t.Errorf("with %v: %v published, %v failed", err, published, failed)
+		}
 	}
 }

@@ -320,11 +320,8 @@ func (r *Roster) snapshotAsked(m *nats.Msg) {
 		r.metrics.malformed.Inc()
 		return
 	}
-	s := r.shards[req.Shard]
-	if s.flight != nil && s.flight.snapshot {
-		return // it is on its way
-	}
-	s.giveUp()
+	// Also when one is on its way: that may have gone to the owner before.
+	r.shards[req.Shard].giveUp()
 }
 
 // ownersChanged makes the shards whose owner is another one now, or another

@@ -245,6 +245,9 @@ func (s *sim) network() {
 // settle lets the network be good until nothing is left to tell.
 func (s *sim) settle() {
 	s.lossless = true
+	if !s.owner.known {
+		s.shard.startOver() // membership tells of a new owner, sooner or later
+	}
 	for i := 0; s.shard.busy() || len(s.shard.waiting) > 0; i++ {
 		if i > 200 {
 			s.t.Fatal("does not settle")
