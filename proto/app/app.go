@@ -107,12 +107,18 @@ var webhookEvents = []string{
 func (a App) WithDefaults() App {
 	def, l := DefaultLimits(), &a.Limits
 	for _, f := range []struct{ have, def *int }{
-		{&l.ChannelNameBytes, &def.ChannelNameBytes}, {&l.EventNameBytes, &def.EventNameBytes},
-		{&l.EventBytes, &def.EventBytes}, {&l.ChannelsPerTrigger, &def.ChannelsPerTrigger},
-		{&l.BatchEvents, &def.BatchEvents}, {&l.PresenceMembers, &def.PresenceMembers},
-		{&l.PresenceUserBytes, &def.PresenceUserBytes}, {&l.UserIDBytes, &def.UserIDBytes},
-		{&l.WatchlistUsers, &def.WatchlistUsers}, {&l.ClientEventsPerSecond, &def.ClientEventsPerSecond},
-		{&l.Subscriptions, &def.Subscriptions}, {&l.MessagesPerSecond, &def.MessagesPerSecond},
+		{&l.ChannelNameBytes, &def.ChannelNameBytes},
+		{&l.EventNameBytes, &def.EventNameBytes},
+		{&l.EventBytes, &def.EventBytes},
+		{&l.ChannelsPerTrigger, &def.ChannelsPerTrigger},
+		{&l.BatchEvents, &def.BatchEvents},
+		{&l.PresenceMembers, &def.PresenceMembers},
+		{&l.PresenceUserBytes, &def.PresenceUserBytes},
+		{&l.UserIDBytes, &def.UserIDBytes},
+		{&l.WatchlistUsers, &def.WatchlistUsers},
+		{&l.ClientEventsPerSecond, &def.ClientEventsPerSecond},
+		{&l.Subscriptions, &def.Subscriptions},
+		{&l.MessagesPerSecond, &def.MessagesPerSecond},
 	} {
 		if *f.have == 0 {
 			*f.have = *f.def

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"strings"
 	"time"
 
 	"github.com/carillon-rt/carillon/proto/channel"
@@ -67,32 +68,36 @@ func glob(pattern, name string) bool {
 }
 
 // MatchOrigin says whether an Origin header is allowed by the app. A pattern
-// is matched with the whole origin ("https://*.example.com") and with its
-// host ("*.example.com").
+// with a scheme ("https://*.example.com") is matched with the whole origin,
+// any other ("*.example.com") with its host. "*" alone allows clients without
+// an Origin too, which are all but browsers.
 func (a *App) MatchOrigin(origin string) bool {
 	if len(a.AllowedOrigins) == 0 {
 		return true
 	}
 	host := originHost(origin)
 	for _, p := range a.AllowedOrigins {
-		if glob(p, origin) || (host != "" && glob(p, host)) {
+		with := host
+		if strings.Contains(p, "://") {
+			with = origin
+		}
+		if glob(p, with) {
 			return true
 		}
 	}
 	return false
 }
 
+// originHost gives the host of an origin without its port; what has no
+// scheme, such as "null", is given back as it is.
 func originHost(origin string) string {
-	for i := 0; i+2 < len(origin); i++ {
-		if origin[i:i+3] == "://" {
-			host := origin[i+3:]
-			for j := 0; j < len(host); j++ {
-				if host[j] == ':' && host[0] != '[' {
-					return host[:j]
-				}
-			}
-			return host
-		}
+	_, host, ok := strings.Cut(origin, "://")
+	if !ok {
+		return origin
 	}
-	return ""
+	host, _, _ = strings.Cut(host, "/")
+	if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+		host = host[:i]
+	}
+	return host
 }
