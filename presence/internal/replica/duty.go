@@ -1,0 +1,198 @@
+package replica
+
+import (
+	"github.com/carillon-rt/carillon/presence/internal/state"
+	"github.com/carillon-rt/carillon/proto/presence"
+)
+
+// Assign follows the membership. gateways are the nodes of the live gateways.
+func (r *Replica) Assign(d Duty, gateways []string, nowMs int64, out *Output) {
+	r.gateways, r.duty = gateways, d
+	if r.shard != nil {
+		r.shard.AwaitOnly(gateways)
+	}
+	if d.Role == Owner {
+		r.releasedBy, r.yieldMs = "", 0
+		r.own(d, nowMs, out)
+		return
+	}
+	r.claimMs = 0
+	switch {
+	case r.role == Owner:
+		if r.releasedBy == d.Incarnation && r.releasedBy != "" {
+			return // the owner has left this to us; the membership will follow
+		}
+		if r.yieldMs == 0 {
+			r.yieldMs = nowMs + YieldMs
+		}
+	case d.Role == Standby:
+		r.start(nowMs, out)
+		r.role = Standby
+	default:
+		r.stop()
+	}
+}
+
+// yield hands the shard to the node whose duty it is.
+func (r *Replica) yield() {
+	r.release(r.duty.Owner)
+	r.yieldMs, r.releasedBy = 0, ""
+	r.role = Standby
+	if r.duty.Role == None {
+		r.stop()
+	}
+}
+
+// stop forgets everything but the note that is to be sent.
+func (r *Replica) stop() {
+	r.role = None
+	r.shard, r.held, r.noted, r.lag, r.asked = nil, nil, nil, nil, nil
+}
+
+func (r *Replica) own(d Duty, nowMs int64, out *Output) {
+	switch r.role {
+	case Standby:
+		if r.Claiming() && d.Heir != "" {
+			return // still waiting for the release
+		}
+		r.promote(nowMs, out)
+	case None:
+		r.start(nowMs, out)
+		if d.Heir != "" {
+			r.role = Standby
+			r.claimMs, r.readyAt = nowMs+ClaimMs, 0
+			return
+		}
+		r.promote(nowMs, out)
+	}
+}
+
+// start makes the state, if there is none, and has the gateways fill it.
+func (r *Replica) start(nowMs int64, out *Output) {
+	if r.shard != nil {
+		return
+	}
+	r.shard = state.New(r.cfg)
+	r.noted, r.lag, r.asked = map[string]presence.Mark{}, map[string]lagging{}, map[string]int64{}
+	r.shard.Await(r.gateways, nowMs)
+	r.askAll(nowMs, out)
+}
+
+func (r *Replica) askAll(nowMs int64, out *Output) {
+	for _, node := range r.gateways {
+		r.ask(node, nowMs, out)
+	}
+}
+
+// promote makes the standby the owner. What it holds was announced and
+// answered by nobody for sure, so both are done now. If gateways have never
+// reported, what they had is still unknown: the window begins.
+func (r *Replica) promote(nowMs int64, out *Output) {
+	r.role = Owner
+	r.claimMs = 0
+	r.fullAt = nowMs + FullNoteMs
+	r.shard.Own(nowMs)
+	if r.shard.Incomplete() {
+		r.shard.Await(r.gateways, nowMs)
+	}
+	heldBack := r.held
+	r.held = nil
+	for i := range heldBack {
+		h := &heldBack[i]
+		r.answer(&h.delta, h.to, nowMs, out)
+	}
+	clear(r.asked)
+	r.askAll(nowMs, out)
+	r.noted, r.lag = map[string]presence.Mark{}, map[string]lagging{}
+	r.sayAll()
+}
+
+// release tells the next owner to take over.
+func (r *Replica) release(next string) {
+	r.note.Next = next
+	r.note.Version = r.shard.Version()
+	r.unsaid = true
+}
+
+// Release ends the ownership because this node stops: heir takes over.
+func (r *Replica) Release(heir string) {
+	if r.role == Owner {
+		r.release(heir)
+	}
+	r.role = None
+}
+
+// sayAll tells the standby everything it should have.
+func (r *Replica) sayAll() {
+	r.note.Applied, r.note.Full = r.shard.Marks(), true
+	r.unsaid = true
+}
+
+// Tick does what is due.
+func (r *Replica) Tick(nowMs int64, out *Output) {
+	switch r.role {
+	case Owner:
+		r.shard.Tick(nowMs, &out.Effects)
+		if r.yieldMs > 0 && nowMs >= r.yieldMs {
+			r.yield()
+			return
+		}
+		if nowMs >= r.fullAt {
+			r.fullAt = nowMs + FullNoteMs
+			r.sayAll()
+		}
+	case Standby:
+		r.shard.Tick(nowMs, r.discard()) // the owner sends these
+		r.askLagging(nowMs, out)
+		r.claim(nowMs, out)
+	}
+}
+
+// claim says that this node is ready to own the shard, and takes it when
+// the present owner is silent for too long.
+func (r *Replica) claim(nowMs int64, out *Output) {
+	switch {
+	case !r.Claiming():
+	case nowMs >= r.claimMs:
+		r.promote(nowMs, out)
+	case nowMs >= r.readyAt && !r.shard.Waiting(nowMs):
+		r.readyAt = nowMs + readyMs
+		r.note.Ready, r.unsaid = true, true
+	}
+}
+
+// askLagging asks the gateways whose deltas the owner has and we miss.
+func (r *Replica) askLagging(nowMs int64, out *Output) {
+	for node, l := range r.lag {
+		switch {
+		case r.has(l.Mark):
+			delete(r.lag, node)
+		case nowMs-l.sinceMs >= lagMs:
+			r.ask(node, nowMs, out)
+		}
+	}
+}
+
+// Recheck asks all gateways for snapshots: deltas may have been missed. The
+// owner needs none, because nobody answered what it missed.
+func (r *Replica) Recheck(nowMs int64, out *Output) {
+	if r.role == Standby {
+		r.askAll(nowMs, out)
+	}
+}
+
+// Suspects lists the gateways in the state that are not alive by the
+// membership: live gives the incarnation of a live gateway. Only the owner
+// suspects.
+func (r *Replica) Suspects(live func(node string) (incarnation string, ok bool)) []presence.Mark {
+	if r.role != Owner {
+		return nil
+	}
+	var out []presence.Mark
+	for _, m := range r.shard.Marks() {
+		if inc, ok := live(m.Node); !ok || inc > m.Incarnation {
+			out = append(out, m)
+		}
+	}
+	return out
+}

@@ -1,0 +1,93 @@
+package replica
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/carillon-rt/carillon/proto/presence"
+)
+
+// Note takes what another node said as the owner of the shard.
+func (r *Replica) Note(n *presence.Note, nowMs int64, out *Output) {
+	if r.role == None || n.Node == r.self.Node {
+		return
+	}
+	r.shard.RaiseVersion(n.Version)
+	if r.role == Owner {
+		if n.Ready && r.yieldMs > 0 && n.Node == r.duty.Owner {
+			r.yield()
+		}
+		return // else the memberships disagree for a moment
+	}
+	for _, m := range n.Applied {
+		r.applied(m, nowMs, out)
+	}
+	for _, m := range n.Gone {
+		r.forget(m, nowMs)
+	}
+	if n.Full {
+		r.compareAll(n, nowMs)
+	}
+	if n.Next == r.self.Node {
+		r.releasedBy = n.Incarnation
+		r.promote(nowMs, out)
+	}
+}
+
+// applied follows the owner up to the mark. A snapshot makes what came before
+// it needless.
+func (r *Replica) applied(m presence.Mark, nowMs int64, out *Output) {
+	r.noted[m.Node] = m
+	kept := r.held[:0]
+	var due []presence.Delta
+	for _, h := range r.held {
+		d := &h.delta
+		switch {
+		case d.Node != m.Node, d.Incarnation > m.Incarnation, d.Incarnation == m.Incarnation && d.Seq > m.Seq:
+			kept = append(kept, h)
+		case d.Incarnation == m.Incarnation:
+			due = append(due, *d)
+		}
+	}
+	clear(r.held[len(kept):])
+	r.held = kept
+	slices.SortFunc(due, func(a, b presence.Delta) int { return cmp.Compare(a.Seq, b.Seq) })
+	if n := len(due); n > 0 && due[n-1].Snapshot {
+		due = due[n-1:]
+	}
+	for i := range due {
+		if own, ok := r.shard.Mark(m.Node); !ok || own.Incarnation != m.Incarnation || own.Seq < due[i].Seq {
+			r.confirm(&due[i], m, nowMs, out)
+		}
+	}
+	if _, known := r.lag[m.Node]; !known && !r.has(m) {
+		r.lag[m.Node] = lagging{m, nowMs}
+	}
+}
+
+// has says whether the state holds all up to the mark.
+func (r *Replica) has(m presence.Mark) bool {
+	own, ok := r.shard.Mark(m.Node)
+	return ok && (own.Incarnation > m.Incarnation || (own.Incarnation == m.Incarnation && own.Seq >= m.Seq))
+}
+
+// forget follows the owner's eviction.
+func (r *Replica) forget(m presence.Mark, nowMs int64) {
+	if r.shard.Evict(m.Node, m.Incarnation, nowMs, r.discard()) {
+		delete(r.noted, m.Node)
+		delete(r.lag, m.Node)
+	}
+}
+
+// compareAll drops gateways that the owner does not have.
+func (r *Replica) compareAll(n *presence.Note, nowMs int64) {
+	listed := make(map[string]struct{}, len(n.Applied))
+	for _, m := range n.Applied {
+		listed[m.Node] = struct{}{}
+	}
+	for _, m := range r.shard.Marks() {
+		if _, ok := listed[m.Node]; !ok {
+			r.forget(m, nowMs)
+		}
+	}
+}

@@ -1,0 +1,275 @@
+// Package replica is one presence node's part in one shard: owner, standby or
+// none. It decides who answers and announces, and makes sure that exactly one
+// does while ownership moves. It is as pure as the state that it wraps: no
+// NATS, no clock, no goroutines.
+//
+// The two heaviest presence nodes of a shard (rendezvous hash) hear all its
+// deltas. The owner applies, announces and answers, then tells in notes what
+// it has done. The standby holds each delta until a note about it comes, and
+// then applies it as the owner did, quietly.
+//
+//	deltas ──┬──> owner:   apply, announce, answer ── notes ──┐
+//	         └──> standby: hold ────────────> apply quietly <─┘
+//
+// When the owner dies, the standby becomes the owner: it knows every member
+// (also those of gateways that died with the owner), applies, announces and
+// answers what it still holds, and has the gateways send snapshots, which show
+// what it missed.
+// When a heavier node comes up it begins as a standby. As soon as all gateways
+// have reported to it, it says that it is ready; the owner then releases the
+// shard, and the new one takes over. Either does not wait for ever.
+package replica
+
+import (
+	"slices"
+
+	"github.com/carillon-rt/carillon/presence/internal/state"
+	"github.com/carillon-rt/carillon/proto/presence"
+)
+
+const (
+	// YieldMs is how long an owner waits for a heavier node to be ready.
+	YieldMs = 2500
+	// ClaimMs is how long a new owner waits for the release by a live one.
+	ClaimMs = 3500
+	// FullNoteMs is how often the owner tells the standby everything that it
+	// should have, which finds what got lost.
+	FullNoteMs = 10_000
+	// readyMs is how often a node says that it is ready to own the shard.
+	readyMs = 200
+	// heldMax bounds the deltas held of one gateway. It has one in flight; more
+	// are held only when notes are lost.
+	heldMax = 8
+	// lagMs is how late a delta may come behind the note about it.
+	lagMs = 500
+	// askMs is how often one gateway is asked for a snapshot at most.
+	askMs = 1000
+)
+
+// Role of a node in a shard.
+type Role uint8
+
+// Roles.
+const (
+	None Role = iota
+	Standby
+	Owner
+)
+
+// Duty is what the membership wants of this node for a shard.
+type Duty struct {
+	Role Role
+	// Owner is the node that owns the shard, Incarnation its run.
+	Owner, Incarnation string
+	// Heir is, for the owner, the node that would own the shard without it;
+	// "" if it is alone. A node that becomes owner with nothing in its hands
+	// takes over from its heir.
+	Heir string
+}
+
+// Reply goes to a gateway that waits.
+type Reply struct {
+	To string // reply subject
+	presence.Reply
+}
+
+// Output is what must be done, in the order of the fields: announce the
+// effects, then answer, then ask gateways for snapshots. The note comes last.
+type Output struct {
+	Effects []state.Effect
+	Replies []Reply
+	Asks    []Ask
+	// Resyncs counts the deltas that were answered with Resync.
+	Resyncs int
+}
+
+// Ask is a request for a snapshot.
+type Ask struct {
+	Node  string
+	Shard int
+}
+
+// Reset empties the output and keeps its memory.
+func (o *Output) Reset() {
+	clear(o.Effects)
+	clear(o.Replies)
+	o.Effects, o.Replies, o.Asks, o.Resyncs = o.Effects[:0], o.Replies[:0], o.Asks[:0], 0
+}
+
+// Replica is a node's part in one shard. It belongs to one goroutine.
+type Replica struct {
+	self  presence.Mark // this node
+	cfg   state.Config
+	shard *state.Shard // nil with role None
+
+	role Role
+	duty Duty
+	// claimMs: with a duty of Owner and the role Standby, when to take over at
+	// the latest.
+	claimMs int64
+	// yieldMs: with another duty and the role Owner, when to release at the
+	// latest.
+	yieldMs int64
+	readyAt int64 // when to say next that this node is ready
+	// releasedBy is the incarnation of the owner that made this standby the
+	// owner before the membership did.
+	releasedBy string
+
+	held  []held                   // of a standby, in order of arrival
+	noted map[string]presence.Mark // last mark heard of each gateway
+	lag   map[string]lagging
+	asked map[string]int64 // when each gateway was asked last
+
+	note     presence.Note // what to tell the standby at the end of the turn
+	unsaid   bool          // note holds something
+	fullAt   int64         // when to tell it everything again
+	gateways []string      // the live ones
+	nothing  []state.Effect
+}
+
+// held is a delta that the owner may not have applied or answered.
+type held struct {
+	delta presence.Delta
+	to    string
+}
+
+func (h *held) isOf(node string) bool { return h.delta.Node == node }
+
+// lagging is a mark that was noted and not seen.
+type lagging struct {
+	presence.Mark
+	sinceMs int64
+}
+
+// New returns a replica without a role. node and incarnation are this node's.
+func New(node, incarnation string, cfg state.Config) *Replica {
+	return &Replica{self: presence.Mark{Node: node, Incarnation: incarnation}, cfg: cfg}
+}
+
+// Role is what the node does for the shard now.
+func (r *Replica) Role() Role { return r.role }
+
+// Claiming says that the node is to become the owner and waits for a release.
+func (r *Replica) Claiming() bool { return r.role == Standby && r.claimMs > 0 }
+
+// Listening says whether the replica needs the shard's deltas.
+func (r *Replica) Listening() bool { return r.role != None }
+
+// Shard is the state, nil without a role.
+func (r *Replica) Shard() *state.Shard { return r.shard }
+
+// Delta takes a delta, which it may keep: its strings must alias nothing that
+// changes. to is the reply subject.
+func (r *Replica) Delta(d presence.Delta, to string, nowMs int64, out *Output) {
+	switch r.role {
+	case None:
+		out.Replies = append(out.Replies, Reply{To: to, Reply: presence.Reply{Status: presence.NotOwner}})
+	case Owner:
+		r.answer(&d, to, nowMs, out)
+	case Standby:
+		r.hold(d, to, nowMs, out)
+	}
+}
+
+func (r *Replica) answer(d *presence.Delta, to string, nowMs int64, out *Output) {
+	reply, verdict := r.shard.Apply(d, nowMs, &out.Effects)
+	if to != "" {
+		out.Replies = append(out.Replies, Reply{To: to, Reply: reply})
+	}
+	switch verdict {
+	case state.Missing:
+		out.Resyncs++
+	case state.Applied:
+		m, _ := r.shard.Mark(d.Node)
+		r.note.Applied = append(r.note.Applied, m)
+		r.unsaid = true
+	}
+}
+
+// hold keeps a delta until the owner says that it has applied it.
+func (r *Replica) hold(d presence.Delta, to string, nowMs int64, out *Output) {
+	n := 0
+	for i := range r.held {
+		h := &r.held[i]
+		if !h.isOf(d.Node) {
+			continue
+		}
+		if h.delta.Incarnation == d.Incarnation && h.delta.Seq == d.Seq {
+			h.to = to // sent again
+			return
+		}
+		n++
+	}
+	if m := r.noted[d.Node]; m.Incarnation == d.Incarnation && m.Seq == d.Seq && !r.has(m) {
+		r.confirm(&d, m, nowMs, out) // the note was faster
+		return
+	}
+	if n >= heldMax {
+		r.dropHeld(d.Node)
+		r.ask(d.Node, nowMs, out)
+	}
+	r.held = append(r.held, held{delta: d, to: to})
+}
+
+// confirm applies what the owner has applied.
+func (r *Replica) confirm(d *presence.Delta, m presence.Mark, nowMs int64, out *Output) {
+	var refused []int
+	if m.Seq == d.Seq {
+		refused = m.Refused
+	}
+	if r.shard.Confirm(d, refused, nowMs, r.discard()) == state.Missing {
+		r.ask(d.Node, nowMs, out)
+	}
+}
+
+func (r *Replica) dropHeld(node string) {
+	r.held = slices.DeleteFunc(r.held, func(h held) bool { return h.isOf(node) })
+}
+
+// discard takes effects that others announce.
+func (r *Replica) discard() *[]state.Effect {
+	r.nothing = r.nothing[:0]
+	return &r.nothing
+}
+
+// ask requests a snapshot, not too often from the same gateway.
+func (r *Replica) ask(node string, nowMs int64, out *Output) {
+	if last, ok := r.asked[node]; ok && nowMs-last < askMs {
+		return
+	}
+	r.asked[node] = nowMs
+	out.Asks = append(out.Asks, Ask{Node: node, Shard: r.cfg.Shard})
+}
+
+// Evict takes a dead gateway out. Only the owner does: the standby hears of it.
+func (r *Replica) Evict(node, incarnation string, nowMs int64, out *Output) bool {
+	if r.role != Owner || !r.shard.Evict(node, incarnation, nowMs, &out.Effects) {
+		return false
+	}
+	r.note.Gone = append(r.note.Gone, presence.Mark{Node: node, Incarnation: incarnation})
+	r.unsaid = true
+	return true
+}
+
+// Query answers for the owner; ok is false when this node is not the owner.
+func (r *Replica) Query(q *presence.Query, nowMs int64) (a presence.Answer, ok bool) {
+	if r.role != Owner {
+		return presence.Answer{}, false
+	}
+	return r.shard.Query(q, nowMs), true
+}
+
+// TakeNote gives what the standby must be told once the output is out, false
+// if there is nothing new.
+func (r *Replica) TakeNote() (presence.Note, bool) {
+	if !r.unsaid {
+		return presence.Note{}, false
+	}
+	n := r.note
+	n.Node, n.Incarnation = r.self.Node, r.self.Incarnation
+	if r.shard != nil {
+		n.Version = max(n.Version, r.shard.Version())
+	}
+	r.note, r.unsaid = presence.Note{}, false
+	return n, true
+}

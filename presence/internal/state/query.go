@@ -1,0 +1,68 @@
+package state
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/presence"
+)
+
+// entryBytes is about what one channel of a list takes in JSON besides its name.
+const entryBytes = 48
+
+// Query answers a question about the shard's channels.
+func (s *Shard) Query(q *presence.Query, nowMs int64) presence.Answer {
+	a := presence.Answer{Incomplete: s.Waiting(nowMs)}
+	switch {
+	case q.App == "":
+		a.Error = "app is missing: a query names its app"
+	case q.All:
+		a.Channels, a.More = s.list(q)
+	case q.Channel != "":
+		if r := s.rooms[channel.Key{App: q.App, Name: q.Channel}]; r != nil {
+			a.Channels = []presence.ChannelInfo{describe(r, q.Members)}
+		}
+	case len(q.Online) > 0:
+		for _, id := range q.Online {
+			if s.online[channel.Key{App: q.App, Name: channel.OnlinePrefix + id}] > 0 {
+				a.Online = append(a.Online, id)
+			}
+		}
+	default:
+		a.Error = "nothing is asked for: set channel, online or all"
+	}
+	return a
+}
+
+// list gives the channels with the query's prefix that fit into one answer,
+// sorted by name. Internal channels are listed only when asked for.
+func (s *Shard) list(q *presence.Query) (channels []presence.ChannelInfo, more bool) {
+	var found []*room
+	for key, r := range s.rooms {
+		if key.App != q.App || key.Name <= q.After || !strings.HasPrefix(key.Name, q.Prefix) ||
+			(internal(key) && !strings.HasPrefix(q.Prefix, "#")) {
+			continue
+		}
+		found = append(found, r)
+	}
+	slices.SortFunc(found, func(a, b *room) int { return compare(a.key.Name, b.key.Name) })
+	bytes := 0
+	for _, r := range found {
+		if bytes += len(r.key.Name) + entryBytes; bytes > s.cfg.ReplyBytes {
+			return channels, true
+		}
+		channels = append(channels, describe(r, false))
+	}
+	return channels, false
+}
+
+func describe(r *room, members bool) presence.ChannelInfo {
+	info := presence.ChannelInfo{Name: r.key.Name, Subscriptions: int(r.subscriptions), Users: len(r.members)}
+	if members {
+		for _, m := range r.order {
+			info.Members = append(info.Members, presence.MemberInfo{ID: m.ID, RawID: m.RawID, Info: m.Info})
+		}
+	}
+	return info
+}

@@ -1,0 +1,193 @@
+// Package state is the presence state of one shard: which gateway holds which
+// subscriptions, members and online users, and what that means cluster-wide.
+// Deltas, evictions and ticks in; effects, rosters and answers out. It knows
+// no NATS, clock, goroutines or roles: the caller brings the time and decides
+// who hears the effects.
+//
+// # Versions
+//
+// Every effect takes the next version of the shard's one counter, so a roster
+// that carries the counter's value includes all events up to it. The counter
+// of an owner begins at "start of the ownership in Unix milliseconds << 20",
+// or behind the highest version heard from the owner before, whichever is
+// higher: versions rise when the ownership moves.
+//
+// # The window after a take-over
+//
+// A shard that begins with nothing can't tell members that were announced by
+// an earlier owner from new ones. While its window is open (until all
+// gateways that were alive have reported, 2 s at most) what a Snapshot brings
+// is taken as known and announced to nobody, except for Join operations with
+// Want: these wait for their first answer, so nobody can have announced them
+// for good. Ordinary deltas are announced as always. Queries say Incomplete.
+package state
+
+import (
+	"slices"
+
+	"github.com/carillon-rt/carillon/proto/app"
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/presence"
+)
+
+const (
+	// WindowMs is how long a shard that begins with nothing waits for
+	// gateways at most.
+	WindowMs = 2000
+	// HoldMs is how long a webhook about a vacated channel or a removed member
+	// waits for its undoing.
+	HoldMs = 3000
+	// DefaultRosterBytes is the default of Config.RosterBytes.
+	DefaultRosterBytes = 320 << 10
+)
+
+// Config is what a shard needs to know.
+type Config struct {
+	Shard int
+	// App gives an app's settings, nil for an unknown app.
+	App func(id string) *app.App
+	// RosterBytes bounds the members of one channel: a roster must fit into a
+	// message. 0 means DefaultRosterBytes.
+	RosterBytes int
+	// ReplyBytes bounds the rosters of one reply, 0 means 2 * RosterBytes;
+	// those beyond are Deferred.
+	ReplyBytes int
+}
+
+// Shard is the state of one shard. It belongs to one goroutine.
+type Shard struct {
+	cfg Config
+
+	version  uint64
+	gateways map[string]*gateway // by node
+	rooms    map[channel.Key]*room
+	online   map[channel.Key]int // gateways at which the user is online
+
+	window struct {
+		waiting map[string]struct{} // nodes that have not reported
+		endMs   int64
+	}
+	holds  holds
+	counts []*room // rooms with a count to send later
+
+	// of the call that runs
+	out     *[]Effect
+	nowMs   int64
+	silent  bool // take changes as known
+	touched []*room
+}
+
+// New returns an empty shard without a window.
+func New(cfg Config) *Shard {
+	if cfg.RosterBytes <= 0 {
+		cfg.RosterBytes = DefaultRosterBytes
+	}
+	if cfg.ReplyBytes <= 0 {
+		cfg.ReplyBytes = 2 * cfg.RosterBytes
+	}
+	return &Shard{
+		cfg: cfg, gateways: make(map[string]*gateway), rooms: make(map[channel.Key]*room),
+		online: make(map[channel.Key]int), holds: newHolds(),
+	}
+}
+
+// Await opens the window: nodes are the gateways that are alive.
+func (s *Shard) Await(nodes []string, nowMs int64) {
+	s.window.waiting = make(map[string]struct{}, len(nodes))
+	for _, node := range nodes {
+		if _, known := s.gateways[node]; !known {
+			s.window.waiting[node] = struct{}{}
+		}
+	}
+	s.window.endMs = nowMs + WindowMs
+}
+
+// Waiting says whether the window is open.
+func (s *Shard) Waiting(nowMs int64) bool { return nowMs < s.window.endMs && s.Incomplete() }
+
+// Incomplete says whether a gateway of Await has never reported, in time or
+// later.
+func (s *Shard) Incomplete() bool { return len(s.window.waiting) > 0 }
+
+// AwaitOnly stops waiting for gateways that are not among nodes.
+func (s *Shard) AwaitOnly(nodes []string) {
+	for node := range s.window.waiting {
+		if !slices.Contains(nodes, node) {
+			delete(s.window.waiting, node)
+		}
+	}
+}
+
+// Own begins an ownership: versions from here on are above those before.
+func (s *Shard) Own(nowMs int64) { s.RaiseVersion(uint64(max(nowMs, 0)) << 20) }
+
+// RaiseVersion makes the next version higher than v.
+func (s *Shard) RaiseVersion(v uint64) { s.version = max(s.version, v) }
+
+// Version is the last version given.
+func (s *Shard) Version() uint64 { return s.version }
+
+// Mark gives the last delta of a gateway, false if it has nothing here.
+func (s *Shard) Mark(node string) (presence.Mark, bool) {
+	g := s.gateways[node]
+	if g == nil {
+		return presence.Mark{}, false
+	}
+	return g.mark(), true
+}
+
+// Marks gives the last delta of every gateway, sorted by node.
+func (s *Shard) Marks() []presence.Mark {
+	marks := make([]presence.Mark, 0, len(s.gateways))
+	for _, g := range s.gateways {
+		marks = append(marks, g.mark())
+	}
+	slices.SortFunc(marks, func(a, b presence.Mark) int { return compare(a.Node, b.Node) })
+	return marks
+}
+
+// Size gives the numbers of channels, members (a user counts once a channel)
+// and online users.
+func (s *Shard) Size() (channels, members, online int) {
+	for _, r := range s.rooms {
+		members += len(r.members)
+	}
+	return len(s.rooms), members, len(s.online)
+}
+
+// begin sets what all changes of one call share.
+func (s *Shard) begin(nowMs int64, out *[]Effect) { s.nowMs, s.out, s.silent = nowMs, out, false }
+
+// end sends the counts that the call changed.
+func (s *Shard) end() {
+	s.flushTouched()
+	s.out, s.silent = nil, false
+}
+
+// emit announces a change: live to subscribers, and by webhook if asked for.
+func (s *Shard) emit(e Effect) {
+	s.version++
+	if !e.Live && !e.Hook {
+		return
+	}
+	e.Version, e.AtMs = s.version, s.nowMs
+	*s.out = append(*s.out, e)
+}
+
+func (s *Shard) limits(appID string) *app.Limits {
+	if a := s.cfg.App(appID); a != nil {
+		return &a.Limits
+	}
+	l := app.DefaultLimits()
+	return &l
+}
+
+func compare(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
