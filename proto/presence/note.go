@@ -1,11 +1,11 @@
 package presence
 
 // Note is what the owner of a shard tells the shard's standby, which hears
-// the same deltas. It travels as JSON on subject.PresenceNotes(shard), on the
+// the same deltas; or what the next owner tells the present one (Ready). It travels as JSON on subject.PresenceNotes(shard), on the
 // connection that carried the events before it: who has read the note knows
 // that the events are out.
 type Note struct {
-	// Node and Incarnation are those of the owner.
+	// Node and Incarnation are those of the sender.
 	Node        string `json:"node"`
 	Incarnation string `json:"incarnation"`
 	// Version is the last version that the owner gave.
@@ -17,8 +17,11 @@ type Note struct {
 	Gone []Mark `json:"gone,omitempty"`
 	// Full: a gateway that Applied does not list has nothing in the shard.
 	Full bool `json:"full,omitempty"`
-	// Released: the owner answers no more; the next one may take over at once.
-	Released bool `json:"released,omitempty"`
+	// Next: the owner answers no more, and this node is to take over at once.
+	Next string `json:"next,omitempty"`
+	// Ready: the sender is to become the owner, and all gateways have reported
+	// to it; the present owner may release.
+	Ready bool `json:"ready,omitempty"`
 }
 
 // Mark is a gateway and the number of a delta.
@@ -26,4 +29,7 @@ type Mark struct {
 	Node        string `json:"node"`
 	Incarnation string `json:"incarnation"`
 	Seq         uint64 `json:"seq,omitempty"`
+	// Refused are the indices of the delta's Join operations that met a full
+	// channel.
+	Refused []int `json:"refused,omitempty"`
 }
