@@ -33,7 +33,7 @@ func (s *Session) subscribe(cmd *dialect.Command) dialect.Reason {
 	eff := s.app.Effective(name)
 	sub := subscription{name: name, traits: traitsOf(eff)}
 	switch {
-	case eff.User:
+	case eff.User: // being signed in as that user is the authorization, whatever policies say
 		if s.user == nil || channel.UserOf(name) != s.user.ID {
 			return s.refuseSubscription(name, dialect.Unauthorized,
 				"only the user that it belongs to, once signed in, may subscribe to "+name)

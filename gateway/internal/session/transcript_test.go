@@ -285,7 +285,7 @@ func (p *player) attached(name, rest string) {
 		var infos []presence.MemberInfo
 		p.decode(arg, &infos)
 		for _, m := range infos {
-			r.Members = append(r.Members, presence.Member{ID: m.ID, RawID: m.RawID, Info: m.Info})
+			r.Members = append(r.Members, presence.Member(m))
 		}
 	case "cached":
 		r.Cached = &message.Publication{Kind: message.Event, Channel: name, Event: "cached-event", Data: []byte(arg)}

@@ -117,8 +117,18 @@ func appendSubscribed(b []byte, ev *dialect.Event) []byte {
 		return append(b, `,"data":"{}"}`...)
 	}
 	b = append(b, `,"data":`...)
-	b = jsonx.AppendStringBytes(b, appendRoster(nil, ev.Members))
+	b = jsonx.AppendStringBytes(b, appendRoster(make([]byte, 0, rosterSize(ev.Members)), ev.Members))
 	return append(b, '}')
+}
+
+// rosterSize is about what appendRoster appends: rosters can be a hundred
+// kilobytes, and would be copied several times while they grow.
+func rosterSize(members []presence.Member) int {
+	n := 64
+	for i := range members {
+		n += 16 + len(members[i].ID) + len(members[i].RawID) + len(members[i].Info)
+	}
+	return n
 }
 
 // appendRoster appends {"presence":{"count":n,"ids":[...],"hash":{id:info}}}:
