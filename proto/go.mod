@@ -2,7 +2,10 @@ module github.com/carillon-rt/carillon/proto
 
 go 1.26.0
 
-require github.com/nats-io/nats.go v1.55.0
+require (
+	github.com/nats-io/nats.go v1.55.0
+	pgregory.net/rapid v1.3.0
+)
 
 require (
 	github.com/klauspost/compress v1.20.3 // indirect

@@ -196,6 +196,17 @@ func (p *Publication) read(r *wire.Reader) error {
 	return body.Err()
 }
 
+// Parse reads one publication from the bytes that Append wrote. It aliases
+// buf.
+func Parse(buf []byte) (*Publication, error) {
+	r := wire.NewReader(buf)
+	p := &Publication{}
+	if err := p.read(&r); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
 // version is the first byte of every batch.
 const version = 1
 
