@@ -1,0 +1,194 @@
+package edge
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/carillon-rt/carillon/proto/app"
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/control"
+	"github.com/carillon-rt/carillon/proto/history"
+	"github.com/carillon-rt/carillon/proto/message"
+	"github.com/carillon-rt/carillon/proto/presence"
+)
+
+func TestPublicChannel(t *testing.T) {
+	f := start(t)
+	a, b := f.dial(), f.dial()
+	a.subscribe("news")
+	b.subscribe("news")
+	f.publish("news", 0, func(p *message.Publication) { p.Exclude = a.id })
+	f.publish("news", 0, func(p *message.Publication) { p.Data = []byte("second") })
+	b.expect(`"data":"0"`)
+	b.expect(`"data":"second"`)
+	a.expect(`"data":"second"`)
+
+	a.send(`{"event":"pusher:unsubscribe","data":{"channel":"news"}}`)
+	key := channel.Key{App: "1", Name: "news"}
+	f.until("unsubscribed", func() bool { return f.count(key) == 1 })
+	b.conn.Close()
+	f.until("all gone", func() bool { return f.count(key) == 0 && f.edge.Stats().Channels == 0 })
+}
+
+func TestPresenceHoldsUntilTheRosterCame(t *testing.T) {
+	f := start(t)
+	c := f.dial()
+	c.send(`{"event":"pusher:subscribe","data":{"channel":"presence-room","auth":"ok","channel_data":"ann"}}`)
+	j := <-f.cluster.joins
+	if j.m.ID != "ann" {
+		t.Fatalf("joined as %q", j.m.ID)
+	}
+	event := func(kind message.Kind, user string, version uint64) func(*message.Publication) {
+		return func(p *message.Publication) { p.Kind, p.UserID, p.Version = kind, `"`+user+`"`, version }
+	}
+	f.publish("presence-room", 0, event(message.MemberAdded, "ann", 5))
+	f.publish("presence-room", 0, event(message.MemberAdded, "ben", 6))
+	f.publish("presence-room", 0)
+	f.publish("presence-room", 0, event(message.MemberAdded, "cid", 7))
+	j.answer(presence.Result{Version: 6, Members: []presence.Member{{ID: "ann", RawID: `"ann"`}, {ID: "ben", RawID: `"ben"`}}}, nil)
+	c.expect(`\"count\":2`)
+	c.expect(`"event":"e"`)
+	c.expect("cid")
+	f.publish("presence-room", 0, event(message.MemberRemoved, "ben", 6)) // late: the roster knew
+	f.publish("presence-room", 0, event(message.MemberRemoved, "cid", 8))
+	c.expect("member_removed")
+	c.conn.Close()
+	f.until("left", func() bool { return f.member("left ann") == 1 })
+}
+
+func TestPresenceRefusals(t *testing.T) {
+	f := start(t)
+	c := f.dial()
+	key := channel.Key{App: "1", Name: "presence-room"}
+	for _, answer := range []struct {
+		res  presence.Result
+		err  error
+		want string
+	}{
+		{presence.Result{Full: true, Limit: 1}, nil, "LimitReached"},
+		{presence.Result{}, errors.New("nobody"), "ServerError"},
+	} {
+		c.send(`{"event":"pusher:subscribe","data":{"channel":"presence-room","auth":"ok","channel_data":"ann"}}`)
+		(<-f.cluster.joins).answer(answer.res, answer.err)
+		c.expect("pusher:error")
+		c.expect(answer.want)
+		if f.count(key) != 0 || f.member("left ann") != 0 {
+			t.Fatalf("a refused join left %d subscriptions and %d leaves", f.count(key), f.member("left ann"))
+		}
+	}
+	// Gone before the answer: the join is taken back.
+	c.send(`{"event":"pusher:subscribe","data":{"channel":"presence-room","auth":"ok","channel_data":"ann"}}`)
+	j := <-f.cluster.joins
+	c.conn.Close()
+	f.until("left", func() bool { return f.member("left ann") == 1 && f.count(key) == 0 })
+	j.answer(presence.Result{}, nil)
+}
+
+func TestCacheJoinsTheLastValueAndWhatFollows(t *testing.T) {
+	f := start(t)
+	f.publish("cache-price", 4)
+	c := f.dial()
+	c.send(`{"event":"pusher:subscribe","data":{"channel":"cache-price"}}`)
+	asked := <-f.cluster.caches
+	if asked.at != message.At(4, 0) {
+		t.Fatalf("asked for the value at %d, want what was delivered last: %d", asked.at, message.At(4, 0))
+	}
+	f.publish("cache-price", 5)
+	f.publish("cache-price", 6)
+	last := &message.Publication{Kind: message.Event, App: "1", Channel: "cache-price", Event: "e", Data: []byte("5")}
+	asked.answer(&history.Reply{Top: message.At(5, 0), Cached: &history.Entry{Position: message.At(5, 0), Publication: last.Append(nil)}})
+	c.expect("subscription_succeeded")
+	c.expect(`"data":"5"`)
+	c.expect(`"data":"6"`)
+
+	d := f.dial()
+	d.send(`{"event":"pusher:subscribe","data":{"channel":"cache-price"}}`)
+	(<-f.cluster.caches).answer(&history.Reply{})
+	d.expect("subscription_succeeded")
+	d.expect("cache_miss")
+
+	e := f.dial()
+	e.send(`{"event":"pusher:subscribe","data":{"channel":"cache-price"}}`)
+	(<-f.cluster.caches).answer(nil)
+	e.expect("pusher:error")
+	e.expect("ServerError")
+}
+
+func TestSignInWatchAndTerminate(t *testing.T) {
+	f := start(t)
+	c := f.dial()
+	c.send(`{"event":"pusher:signin","data":{"auth":"ok","user_data":"ann"}}`)
+	c.expect("signin_success")
+	answer := <-f.cluster.online
+	f.publish(channel.OnlinePrefix+"w", 0, func(p *message.Publication) { p.Kind, p.UserID = message.UserOnline, "w" })
+	answer(nil, nil)
+	c.expect(`offline`)
+	c.expect(`online`)
+	f.until("online", func() bool { return f.member("online ann") == 1 })
+	f.edge.Control(control.Command{App: "2", TerminateUser: "ann"})
+	f.edge.Control(control.Command{App: "1", TerminateUser: "ann"})
+	c.expectClose(4009)
+	f.until("offline", func() bool { return f.member("online ann") == 0 })
+}
+
+func TestClientEventsGoToTheRouter(t *testing.T) {
+	f := start(t)
+	c := f.dial()
+	c.send(`{"event":"pusher:subscribe","data":{"channel":"private-a","auth":"ok"}}`)
+	c.expect("subscription_succeeded")
+	c.send(`{"event":"client-x","channel":"private-a","data":{"a": 1}}`)
+	f.until("published", func() bool {
+		f.cluster.mu.Lock()
+		defer f.cluster.mu.Unlock()
+		return len(f.cluster.published) == 1
+	})
+	if p := f.cluster.published[0]; string(p.Data) != `{"a": 1}` || p.Exclude != c.id {
+		t.Fatalf("published %+v", p)
+	}
+}
+
+func TestQuotaAndUnknownApp(t *testing.T) {
+	f := start(t, func(a *app.App) { a.Limits.Connections = 1 })
+	first := f.dial()
+	second := f.raw("/app/k?protocol=7")
+	second.expect(`"code":4004`)
+	second.expectClose(4004)
+	first.conn.Close()
+	f.until("the quota is free again", func() bool { return f.edge.Stats().Connections["1"] == 0 })
+	f.dial()
+	unknown := f.raw("/app/nokey?protocol=7")
+	unknown.expectClose(4001)
+}
+
+func TestDrainAsksEveryoneToReconnect(t *testing.T) {
+	f := start(t)
+	clients := []*wsClient{f.dial(), f.dial(), f.dial()}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	drained := make(chan error, 1)
+	go func() { drained <- f.edge.Drain(ctx, 30*time.Millisecond) }()
+	for _, c := range clients {
+		c.expectClose(4200)
+	}
+	if err := <-drained; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBrokenPartitionsGiveAFreshStart(t *testing.T) {
+	f := start(t)
+	durable, other := f.dial(), f.dial()
+	durable.send(`{"event":"pusher:subscribe","data":{"channel":"cache-a"}}`)
+	(<-f.cluster.caches).answer(&history.Reply{})
+	durable.expect("subscription_succeeded")
+	durable.expect("cache_miss")
+	other.subscribe("plain")
+	for p := range partitions {
+		f.edge.Broken(p)
+	}
+	durable.expectClose(4200)
+	f.publish("plain", 0)
+	other.expect(`"event":"e"`)
+}
