@@ -25,7 +25,7 @@ import (
 // Defaults of Config.
 const (
 	DefaultTimeout       = 2 * time.Second
-	DefaultQueueMax      = 16 << 10
+	DefaultQueueMax      = 64 << 10
 	DefaultQueueBytesMax = 16 << 20
 )
 

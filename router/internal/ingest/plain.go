@@ -72,7 +72,14 @@ func (p *Plain) Run(ctx context.Context) error {
 	return nil
 }
 
+// consume makes the consumer anew: what another router took and did not
+// acknowledge comes again at once and in order, not after AckWait and behind
+// what is newer. The stream of the journal removes what was stored already.
 func (p *Plain) consume(ctx context.Context) error {
+	err := p.js.DeleteConsumer(ctx, subject.IngestStream, Durable)
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("take over consumer %s of %s: %w", Durable, subject.IngestStream, err)
+	}
 	consumer, err := p.js.CreateOrUpdateConsumer(ctx, subject.IngestStream, jetstream.ConsumerConfig{
 		Durable: Durable, Description: "plain publishes on their way into the journal",
 		AckPolicy: jetstream.AckExplicitPolicy, AckWait: plainAckWait, MaxAckPending: plainAckPending,
@@ -92,7 +99,8 @@ func (p *Plain) consume(ctx context.Context) error {
 		return fmt.Errorf("read %s: %w", subject.IngestStream, err)
 	}
 	defer msgs.Stop()
-	for p.mine() {
+	defer context.AfterFunc(ctx, msgs.Stop)()
+	for p.mine() && ctx.Err() == nil {
 		msg, err := msgs.Next(jetstream.NextMaxWait(plainBackoff))
 		switch {
 		case ctx.Err() != nil:
