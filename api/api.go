@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -23,6 +24,9 @@ import (
 
 // headerBytes is the size limit of a request's head: lists of channels are in bodies, never in heads.
 const headerBytes = 32 << 10
+
+// stopSlack is what stopping may take beyond the timeout of what is under way.
+const stopSlack = 5 * time.Second
 
 // API is the service.
 type API struct {
@@ -100,10 +104,10 @@ func (a *API) Addr() string {
 // last receipts.
 func (a *API) Run(ctx context.Context) error {
 	var group run.Group
-	group.Add("publisher", a.publisher.Run)
-	group.Add("webhooks", a.webhooks.Run)
+	group.AddGrace("publisher", a.cfg.PublishTimeout+stopSlack, a.publisher.Run)
+	group.AddGrace("webhooks", a.cfg.Webhook.Timeout+stopSlack, a.webhooks.Run)
 	if a.listener != nil {
-		group.Add("http", a.serve)
+		group.AddGrace("http", max(a.cfg.PublishTimeout, a.cfg.QueryTimeout)+2*stopSlack, a.serve)
 	}
 	if err := group.Run(ctx); err != nil {
 		return fmt.Errorf("api: %w", err)
@@ -114,7 +118,7 @@ func (a *API) Run(ctx context.Context) error {
 func (a *API) serve(ctx context.Context) error {
 	server := &http.Server{
 		Handler: a.handler, ReadHeaderTimeout: a.cfg.HeaderTimeout, ReadTimeout: a.cfg.ReadTimeout, IdleTimeout: a.cfg.IdleTimeout,
-		MaxHeaderBytes: headerBytes,
+		MaxHeaderBytes: headerBytes, ErrorLog: slog.NewLogLogger(a.deps.Log.Handler(), slog.LevelDebug),
 	}
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
@@ -133,7 +137,7 @@ func (a *API) serve(ctx context.Context) error {
 
 // shutdown lets the requests under way finish: each ends within the publish or the query timeout.
 func (a *API) shutdown(server *http.Server) {
-	ctx, cancel := context.WithTimeout(context.Background(), max(a.cfg.PublishTimeout, a.cfg.QueryTimeout)+time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), max(a.cfg.PublishTimeout, a.cfg.QueryTimeout)+stopSlack)
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {
 		server.Close()

@@ -19,7 +19,7 @@ func events(body string) request { return post("/apps/3/events", body) }
 
 func TestTrigger(t *testing.T) {
 	f := start(t).router()
-	long := strings.Repeat("é", 100)
+	long, longKey := strings.Repeat("é", 100), strings.Repeat("k", 128)
 	type pub struct{ channel, event, data, exclude, key, trace string }
 	for _, tc := range []struct {
 		name string
@@ -71,9 +71,9 @@ func TestTrigger(t *testing.T) {
 			{channel: "a", event: "e", data: "1", exclude: "1.2"}, {channel: "b", event: "f", data: "2", key: "k"},
 		}},
 		{"batch with a key in the header", request{
-			method: "POST", path: "/apps/3/batch_events", header: "X-Idempotency-Key: k\r\n",
+			method: "POST", path: "/apps/3/batch_events", header: "X-Idempotency-Key: " + longKey + "\r\n",
 			body: `{"batch":[{"channel":"a","name":"e","data":"1"},{"channel":"b","name":"f","data":"2"}]}`,
-		}, []pub{{channel: "a", event: "e", data: "1", key: "k#0"}, {channel: "b", event: "f", data: "2", key: "k#1"}}},
+		}, []pub{{channel: "a", event: "e", data: "1", key: longKey + "#0"}, {channel: "b", event: "f", data: "2", key: longKey + "#1"}}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			got := f.do(tc.req)

@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/carillon-rt/carillon/api"
 	"github.com/carillon-rt/carillon/kit/natstest"
@@ -66,12 +69,16 @@ type fixture struct {
 	asked     map[int]int // presence queries by shard
 }
 
-type option func(*api.Config)
+func start(t testing.TB, options ...func(*api.Config)) *fixture {
+	t.Helper()
+	return startTraced(t, noop.NewTracerProvider(), options...)
+}
 
-func start(t testing.TB, options ...option) *fixture {
+func startTraced(t testing.TB, tracer trace.TracerProvider, options ...func(*api.Config)) *fixture {
 	t.Helper()
 	f := &fixture{t: t, nats: natstest.Server(t), cached: map[string]string{}, asked: map[int]int{}}
 	f.deps = f.nats.Deps(t, "api-1", "api")
+	f.deps.Tracer = tracer
 	cfg := api.DefaultConfig()
 	cfg.Listen = "127.0.0.1:0"
 	for _, o := range options {
@@ -94,7 +101,21 @@ func start(t testing.TB, options ...option) *fixture {
 			t.Errorf("Run: %v", err)
 		}
 	})
+	awaitQueue(t, f.deps.NATS.Live)
 	return f
+}
+
+// awaitQueue waits until the API has created its streams: a NATS server that is stopped in the middle of that leaves files open.
+func awaitQueue(t testing.TB, nc *nats.Conn) {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the webhook queue", func() bool {
+		_, err := js.Consumer(context.Background(), subject.HookStream, "api")
+		return err == nil
+	})
 }
 
 func (f *fixture) subscribe(subj string, handle func(*nats.Msg)) {

@@ -44,6 +44,9 @@ type Event struct {
 	Exclude string
 	// IdempotencyKey, if set, makes a repeat harmless: it gets the receipts of the first time.
 	IdempotencyKey string
+	// KeyFirst and KeyItems say that the key is shared: the channels are items KeyFirst and following of KeyItems. KeyItems 0 means
+	// that the key is the event's own.
+	KeyFirst, KeyItems int
 	// Trace is a W3C traceparent, or "".
 	Trace string
 }
@@ -75,18 +78,18 @@ func (p *Path) Append(pubs []*message.Publication, a *app.App, ev *Event) ([]*me
 	if err := check(a, ev); err != nil {
 		return pubs, err
 	}
-	at := uint64(p.now().UnixMilli())
+	at, items := uint64(p.now().UnixMilli()), max(ev.KeyItems, len(ev.Channels))
 	for i, name := range ev.Channels {
 		pubs = append(pubs, &message.Publication{
 			Kind: message.Event, App: a.ID, Channel: name, Event: ev.Name, Data: ev.Data, Exclude: ev.Exclude,
-			Trace: ev.Trace, TimeMs: at, IdempotencyKey: KeyAt(ev.IdempotencyKey, i, len(ev.Channels)),
+			Trace: ev.Trace, TimeMs: at, IdempotencyKey: keyAt(ev.IdempotencyKey, ev.KeyFirst+i, items),
 		})
 	}
 	return pubs, nil
 }
 
-// KeyAt is the idempotency key of item i of n that share one key.
-func KeyAt(key string, i, n int) string {
+// keyAt is the idempotency key of item i of n that share one key.
+func keyAt(key string, i, n int) string {
 	if key == "" || n == 1 {
 		return key
 	}

@@ -16,10 +16,7 @@ func (h *Handler) trigger(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if ev.idempotencyKey == "" {
-		ev.idempotencyKey = c.key
-	}
-	pubs, err := h.appendEvent(make([]*message.Publication, 0, len(ev.channels)), c, &ev)
+	pubs, err := h.appendEvent(make([]*message.Publication, 0, len(ev.channels)), c, &ev, 0, 0)
 	if err != nil {
 		return answer{}, err
 	}
@@ -45,10 +42,7 @@ func (h *Handler) batch(ctx context.Context, c *call) (answer, error) {
 		if len(ev.channels) > 1 {
 			return answer{}, refuse(http.StatusBadRequest, "batch[%d]: an event of a batch goes to one channel, set channel", i)
 		}
-		if ev.idempotencyKey == "" {
-			ev.idempotencyKey = publish.KeyAt(c.key, i, len(events))
-		}
-		if pubs, err = h.appendEvent(pubs, c, ev); err != nil {
+		if pubs, err = h.appendEvent(pubs, c, ev, i, len(events)); err != nil {
 			return answer{}, inBatch(i, err)
 		}
 	}
@@ -67,9 +61,9 @@ func (h *Handler) triggerChannel(ctx context.Context, c *call) (answer, error) {
 		return answer{}, refuse(http.StatusBadRequest, "the body is not valid UTF-8")
 	}
 	ev := event{
-		name: c.query.get("name"), channels: []string{c.name}, data: c.body, socketID: c.query.get("socket_id"), idempotencyKey: c.key,
+		name: c.query.get("name"), channels: []string{c.name}, data: c.body, socketID: c.query.get("socket_id"),
 	}
-	pubs, err := h.appendEvent(nil, c, &ev)
+	pubs, err := h.appendEvent(nil, c, &ev, 0, 0)
 	if err != nil {
 		return answer{}, err
 	}
@@ -79,16 +73,22 @@ func (h *Handler) triggerChannel(ctx context.Context, c *call) (answer, error) {
 	return answer{status: http.StatusAccepted, body: emptyObject}, nil
 }
 
-func (h *Handler) appendEvent(pubs []*message.Publication, c *call, ev *event) ([]*message.Publication, error) {
+// appendEvent makes publications of event item of items in a request. An event without a key of its own takes that of the header,
+// which all of them share.
+func (h *Handler) appendEvent(pubs []*message.Publication, c *call, ev *event, item, items int) ([]*message.Publication, error) {
 	if ev.rawData && h.saidRawData.CompareAndSwap(false, true) {
 		h.deps.Log.Info("data of an event is not a string, its JSON text is sent; said once", "app", c.app.ID)
 	}
 	if !utf8.ValidString(ev.name) {
 		return pubs, refuse(http.StatusBadRequest, "event name is not valid UTF-8")
 	}
-	return h.deps.Publish.Append(pubs, c.app, &publish.Event{
-		Name: ev.name, Channels: ev.channels, Data: ev.data, Exclude: ev.socketID, IdempotencyKey: ev.idempotencyKey, Trace: c.trace,
-	})
+	out := publish.Event{
+		Name: ev.name, Channels: ev.channels, Data: ev.data, Exclude: ev.socketID, Trace: c.trace, IdempotencyKey: ev.idempotencyKey,
+	}
+	if out.IdempotencyKey == "" {
+		out.IdempotencyKey, out.KeyFirst, out.KeyItems = c.key, item, items
+	}
+	return h.deps.Publish.Append(pubs, c.app, &out)
 }
 
 func (h *Handler) send(ctx context.Context, pubs []*message.Publication) error {

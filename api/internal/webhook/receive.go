@@ -21,6 +21,8 @@ const (
 	setupTimeout = 10 * time.Second
 	// again is the wait before the queue is opened again after an error.
 	again = time.Second
+	// drainTimeout bounds the taking of what has arrived when the node stops.
+	drainTimeout = time.Second
 )
 
 // held is an event taken from the queue, until all endpoints that want it are done with it.
@@ -84,11 +86,18 @@ func (s *Service) receiveOnce(ctx context.Context) error {
 		return fmt.Errorf("pull webhook events: %w", err)
 	}
 	defer messages.Stop()
-	stop := context.AfterFunc(ctx, messages.Stop)
+	// What has arrived but was not looked at is taken too, so that it is given back at once and not when its time is over.
+	takeCtx, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
+	stop := context.AfterFunc(ctx, func() {
+		messages.Drain()
+		sleep(takeCtx, drainTimeout) // draining does not end while NATS is away
+		giveUp()
+	})
 	defer stop()
 	s.ready.Store(true)
 	for {
-		msg, err := messages.Next()
+		msg, err := messages.Next(jetstream.NextContext(takeCtx))
 		if err == nil {
 			s.take(ctx, msg)
 			continue

@@ -371,7 +371,11 @@ func TestRestart(t *testing.T) {
 			srv := natstest.Server(t)
 			r := newReceiver(t, func(_ int, w http.ResponseWriter) { w.WriteHeader(500) })
 			hooks := tell("3", app.Webhook{URL: r.URL})
-			first := startNode(t, srv, fast(), hooks)
+			cfg := fast()
+			if way == "stop" {
+				cfg.AckWait = time.Hour // it is given back, not missed
+			}
+			first := startNode(t, srv, cfg, hooks)
 			first.publish("3", occupied("a"), occupied("b"))
 			until(t, "both events to be tried", func() bool { return len(r.seen()) == 2 })
 			if way == "crash" {
@@ -381,7 +385,7 @@ func TestRestart(t *testing.T) {
 			r.mu.Lock()
 			r.calls, r.answer = nil, nil
 			r.mu.Unlock()
-			second := startNode(t, srv, fast(), hooks)
+			second := startNode(t, srv, cfg, hooks)
 			second.untilDone()
 			if got := r.seen(); got["a"] != 1 || got["b"] != 1 {
 				t.Errorf("after the restart it got %v, want a and b once", got)
