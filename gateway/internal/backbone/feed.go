@@ -145,6 +145,9 @@ func (f *Feed) Ready() error {
 	return nil
 }
 
+// Partitions is the number of partitions.
+func (f *Feed) Partitions() int { return len(f.parts) }
+
 // Last is the position of the newest stored publication of a partition that
 // was given to the sink, or of the newest one at the start.
 func (f *Feed) Last(partition int) message.Position {

@@ -3,7 +3,6 @@ package backbone
 import (
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -39,25 +38,31 @@ type Publisher interface {
 	Publish(pub *message.Publication, done func(publisher.Receipt))
 }
 
+// Lasts knows how far the partitions have been delivered: a *Feed.
+type Lasts interface {
+	Partitions() int
+	Last(partition int) message.Position
+}
+
 var (
 	_ Asker     = (*natsconn.Requester)(nil)
 	_ Publisher = (*publisher.Publisher)(nil)
+	_ Lasts     = (*Feed)(nil)
 )
 
 // Services is what loops ask of the services behind NATS. It has no
 // goroutine; answers come on those of the Asker and the Publisher.
 type Services struct {
 	// immutable after NewServices
-	partitions int
-	ask        Asker
-	publish    Publisher
-	log        *slog.Logger
-	metrics    *serviceMetrics
+	lasts   Lasts
+	ask     Asker
+	publish Publisher
+	metrics *serviceMetrics
 }
 
 // NewServices returns the services behind ask and publish; metrics may be nil.
-func NewServices(partitions int, ask Asker, publish Publisher, log *slog.Logger, metrics prometheus.Registerer) *Services {
-	return &Services{partitions: partitions, ask: ask, publish: publish, log: log, metrics: newServiceMetrics(metrics)}
+func NewServices(lasts Lasts, ask Asker, publish Publisher, metrics prometheus.Registerer) *Services {
+	return &Services{lasts: lasts, ask: ask, publish: publish, metrics: newServiceMetrics(metrics)}
 }
 
 // Authorize implements the edge's Backbone.
@@ -131,12 +136,16 @@ func (s *Services) Publish(pub *message.Publication) {
 // share a queue group, so a second attempt finds another one, or the same one
 // a moment later.
 func (s *Services) Cached(key channel.Key, atLeast message.Position, answer func(*history.Reply)) {
+	partition := key.Partition(s.lasts.Partitions())
+	if atLeast == 0 { // nothing was delivered since the start: then what was there at the start counts
+		atLeast = s.lasts.Last(partition)
+	}
 	body, err := json.Marshal(history.Request{App: key.App, Channel: key.Name, AtLeast: atLeast, Cache: true, Miss: true})
 	if err != nil { // strings and numbers only: it can't be
 		answer(nil)
 		return
 	}
-	s.cached(subject.History(key.Partition(s.partitions)), body, cacheAttempts, answer)
+	s.cached(subject.History(partition), body, cacheAttempts, answer)
 }
 
 func (s *Services) cached(subj string, body []byte, attempts int, answer func(*history.Reply)) {

@@ -10,7 +10,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/carillon-rt/carillon/kit/natsconn"
-	"github.com/carillon-rt/carillon/kit/natstest"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/history"
@@ -50,6 +49,22 @@ func (p sentTo) Publish(_ *message.Publication, done func(publisher.Receipt)) {
 	done(publisher.Receipt{Err: p.err})
 }
 
+// startedAt is four partitions that were at this position when they were first
+// followed.
+type startedAt message.Position
+
+func (startedAt) Partitions() int             { return 4 }
+func (s startedAt) Last(int) message.Position { return message.Position(s) }
+
+func TestCachedIsNoOlderThanTheStart(t *testing.T) {
+	ask := &script{t: t, answers: []answer{{"{}", nil}}}
+	NewServices(startedAt(5), ask, sentTo{}, nil).Cached(channel.Key{App: "1", Name: "cache-a"}, 0, func(*history.Reply) {})
+	var req history.Request
+	if err := json.Unmarshal([]byte(ask.bodies[0]), &req); err != nil || req.AtLeast != 5 {
+		t.Fatalf("asked %+v (%v), want at least 5", req, err)
+	}
+}
+
 func TestDecisions(t *testing.T) {
 	for name, tc := range map[string]struct {
 		answer
@@ -68,7 +83,7 @@ func TestDecisions(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ask := &script{t: t, answers: []answer{tc.answer, tc.answer}}
-			s := NewServices(4, ask, sentTo{}, natstest.Logger(t), nil)
+			s := NewServices(startedAt(5), ask, sentTo{}, nil)
 			var got []authz.Decision
 			note := func(d authz.Decision) { got = append(got, d) }
 			s.Authorize(&authz.Subscribe{App: "1", Channel: "private-a", ChannelData: `{"a":"<>&"}`}, note)
@@ -106,7 +121,7 @@ func TestCached(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ask := &script{t: t, answers: tc.answers}
-			s := NewServices(4, ask, sentTo{}, natstest.Logger(t), nil)
+			s := NewServices(startedAt(5), ask, sentTo{}, nil)
 			key := channel.Key{App: "1", Name: "cache-a"}
 			calls := 0
 			s.Cached(key, 77, func(r *history.Reply) {
@@ -131,7 +146,7 @@ func TestCached(t *testing.T) {
 
 func TestPublishCounts(t *testing.T) {
 	for _, err := range []error{nil, errors.New("refused")} {
-		s := NewServices(4, &script{t: t}, sentTo{err}, natstest.Logger(t), nil)
+		s := NewServices(startedAt(5), &script{t: t}, sentTo{err}, nil)
 		s.Publish(&message.Publication{})
 		published, failed := testutil.ToFloat64(s.metrics.published), testutil.ToFloat64(s.metrics.publishFailed)
 		if published+failed != 1 || (failed == 1) != (err != nil) {

@@ -1,0 +1,51 @@
+// Command gateway runs one gateway.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/carillon-rt/carillon/gateway"
+	"github.com/carillon-rt/carillon/kit/service"
+	"github.com/carillon-rt/carillon/proto/app"
+	"github.com/carillon-rt/carillon/proto/cluster"
+)
+
+// partitionsTimeout is how long the first router may take to say how many
+// partitions the cluster has; then the process ends and is started again.
+const partitionsTimeout = time.Minute
+
+// settings is the gateway's configuration file.
+type settings struct {
+	service.Common `yaml:",inline"`
+	Gateway        gateway.Config `yaml:"gateway"`
+	Apps           []app.App      `yaml:"apps" doc:"tenants; the gateway needs no secrets"`
+}
+
+func main() {
+	cfg := &settings{Common: service.DefaultCommon(), Gateway: gateway.DefaultConfig()}
+	os.Exit(service.Main(gateway.Role, os.Args[1:], cfg, &cfg.Common, func(deps service.Deps) (service.Runner, error) {
+		apps, err := app.NewRegistry(cfg.Apps)
+		if err != nil {
+			return nil, fmt.Errorf("apps: %w", err)
+		}
+		if cfg.Gateway.Partitions, err = partitions(deps); err != nil {
+			return nil, err
+		}
+		return gateway.New(cfg.Gateway, deps, apps.Public(), gateway.Options{})
+	}))
+}
+
+func partitions(deps service.Deps) (int, error) {
+	js, err := jetstream.New(deps.NATS.Req)
+	if err != nil {
+		return 0, fmt.Errorf("open JetStream: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), partitionsTimeout)
+	defer cancel()
+	return cluster.Partitions(ctx, js, 0)
+}

@@ -1,0 +1,200 @@
+// Package gateway is the edge: it holds the clients' connections, speaks
+// their protocols and delivers publications to them. It owns no truth but
+// that about its own connections; everything else is asked for over NATS.
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/carillon-rt/carillon/gateway/internal/backbone"
+	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/dialect/pusher"
+	"github.com/carillon-rt/carillon/gateway/internal/edge"
+	"github.com/carillon-rt/carillon/gateway/internal/loop"
+	"github.com/carillon-rt/carillon/gateway/internal/roster"
+	"github.com/carillon-rt/carillon/kit/cluster"
+	"github.com/carillon-rt/carillon/kit/natsconn"
+	"github.com/carillon-rt/carillon/kit/run"
+	"github.com/carillon-rt/carillon/kit/service"
+	"github.com/carillon-rt/carillon/proto/app"
+	"github.com/carillon-rt/carillon/proto/publisher"
+)
+
+const (
+	requestsMax  = 64 << 10 // requests to other services under way at once
+	flushTimeout = 3 * time.Second
+	stopSlack    = 5 * time.Second
+	routerRole   = "router"
+)
+
+// Options are what the assembler adds.
+type Options struct {
+	// HTTP serves the requests on the public port that are no client's
+	// connection. Nil: /up says 200, everything else is not found.
+	HTTP http.Handler
+}
+
+// Gateway is one gateway node.
+//
+//	clients --> edge: loops, sessions, hub --> services --> requester --> authsvc, routers
+//	              ^                       \--> publisher --------------> routers
+//	              |                        \-> roster ----> requester --> presence
+//	              +---- feed <----------------------------------------- car.live.<p>
+//	other HTTP --> handed over --> Options.HTTP
+//
+// It starts from right to left and accepts connections when all partitions
+// are followed. It stops from left to right: first the clients are drained,
+// with everything that serves them still there; then the roster tells the
+// presence owners what is left to tell.
+type Gateway struct {
+	// immutable after New
+	cfg      Config
+	log      *slog.Logger
+	deps     service.Deps
+	addr     net.Addr
+	ask      *natsconn.Requester
+	publish  *publisher.Publisher
+	roster   *roster.Roster
+	feed     *backbone.Feed
+	edge     *edge.Edge
+	handOver *loop.HandOverListener
+	http     *http.Server
+}
+
+var (
+	_ edge.Backbone = (*backbone.Services)(nil)
+	_ edge.Roster   = (*roster.Roster)(nil)
+	_ edge.Watcher  = (*roster.Roster)(nil)
+)
+
+// New builds a gateway and binds its port. apps needs no secrets.
+func New(cfg Config, deps service.Deps, apps *app.Registry, opts Options) (*Gateway, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	g := &Gateway{cfg: cfg, log: deps.Log, deps: deps}
+	if err := g.connect(apps); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	if err := g.assemble(apps); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	g.http = httpServer(opts.HTTP, cfg, deps.Log)
+	if deps.Ops != nil {
+		deps.Ops.Ready("gateway", g.feed.Ready)
+		g.debugPages()
+	}
+	registerMetrics(deps.Metrics, g.edge)
+	return g, nil
+}
+
+// connect makes what talks to the other services.
+func (g *Gateway) connect(apps *app.Registry) (err error) {
+	conns := g.deps.NATS
+	if g.ask, err = natsconn.NewRequester(conns.Req, requestsMax); err != nil {
+		return err
+	}
+	g.publish = publisher.New(publisher.Config{Partitions: g.cfg.Partitions, Durable: durable(apps)}, conns.Req, g.routers, time.Now)
+	local := g.deps.Cluster.Local()
+	g.roster, err = roster.New(roster.Config{Node: local.Node, Incarnation: local.Incarnation}, roster.Deps{
+		Ask: g.ask, NATS: conns.Req, Members: g.deps.Cluster, Log: g.log, Metrics: g.deps.Metrics,
+	})
+	if err != nil {
+		return err
+	}
+	g.feed, err = backbone.NewFeed(backbone.FeedConfig{Partitions: g.cfg.Partitions, Control: g.control}, backbone.FeedDeps{
+		Conns: conns, Log: g.log, Metrics: g.deps.Metrics, Tracer: g.deps.Tracer,
+	})
+	return err
+}
+
+// assemble makes the side of the clients and binds the port.
+func (g *Gateway) assemble(apps *app.Registry) error {
+	at, err := net.ResolveTCPAddr("tcp", g.cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen is %q: %w", g.cfg.Listen, err)
+	}
+	g.handOver = loop.NewHandOverListener(at, g.cfg.Limits.HTTPPending)
+	loops, local := g.cfg.loops(), g.deps.Cluster.Local()
+	g.edge, err = edge.New(edge.Config{
+		Apps: apps, Dialects: dialects(g.cfg), Loops: loops, Partitions: g.cfg.Partitions,
+		NodeNumber: nodeNumber(local.Node, local.Incarnation), Loop: g.loopConfig(loops),
+		Backbone: backbone.NewServices(g.feed, g.ask, g.publish, g.deps.Metrics),
+		Roster:   g.roster, Watcher: g.roster, Log: g.log,
+	})
+	if err != nil {
+		return err
+	}
+	if g.cfg.TLS.Cert == "" {
+		g.addr, err = g.edge.Listen(g.cfg.Listen)
+		return err
+	}
+	tlsConfig, err := serverTLS(g.cfg.TLS)
+	if err != nil {
+		return err
+	}
+	g.addr, err = g.edge.ListenTLS(g.cfg.Listen, tlsConfig)
+	return err
+}
+
+// dialects is the list of protocols that clients can speak.
+func dialects(cfg Config) []dialect.Dialect {
+	return []dialect.Dialect{pusher.New(cfg.PathPrefix)}
+}
+
+func (g *Gateway) loopConfig(loops int) loop.Config {
+	l := g.cfg.Limits
+	return loop.Config{
+		SendBufferBytes: int(l.SendBuffer), OutboxBytesMax: int(l.OutboxBytes), OutboxAgeMax: l.OutboxAge,
+		HeadTimeout: l.HeadTimeout, MessageBytesMax: int(l.MessageBytes), MailboxMax: l.Mailbox,
+		ConnectionsMax: (l.Connections + loops - 1) / loops, HandOver: g.handOver, Log: g.log,
+	}
+}
+
+// Addr is the bound public address, host:port.
+func (g *Gateway) Addr() string { return g.addr.String() }
+
+// Run serves until ctx ends, then drains: see DrainConfig.
+func (g *Gateway) Run(ctx context.Context) error {
+	group := run.Group{}
+	group.Add("requester", g.ask.Run)
+	group.Add("publisher", g.publish.Run)
+	group.AddGrace("roster", flushTimeout+stopSlack, g.runRoster)
+	group.Add("feed", func(ctx context.Context) error { return g.feed.Run(ctx, sink{g.edge}) })
+	group.AddGrace("clients", g.cfg.Drain.total()+stopSlack, g.serve)
+	if err := group.Run(ctx); err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	return nil
+}
+
+// durable tells the publisher which channels go through the journal.
+func durable(apps *app.Registry) func(app, channel string) bool {
+	return func(id, channel string) bool {
+		a := apps.ByID(id)
+		return a != nil && a.Effective(channel).Durable()
+	}
+}
+
+// routers lists the live router nodes.
+func (g *Gateway) routers() []string {
+	var nodes []string
+	for _, m := range cluster.WithRole(g.deps.Cluster.Members(), routerRole) {
+		nodes = append(nodes, m.Node)
+	}
+	return nodes
+}
+
+// nodeNumber begins the socket ids of this run of this node. It is a hash:
+// two runs with the same number would only misdirect excludes between them.
+func nodeNumber(node, incarnation string) uint32 {
+	h := fnv.New32a()
+	fmt.Fprintf(h, "%s/%s", node, incarnation) // a hash takes everything
+	return max(h.Sum32(), 1)
+}

@@ -1,0 +1,128 @@
+package gateway
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/carillon-rt/carillon/gateway/internal/edge"
+	"github.com/carillon-rt/carillon/gateway/internal/loop"
+)
+
+// collector exports what loops and hub count. The counters live in the loops
+// and are read when somebody scrapes: counting costs the hot path nothing
+// but an addition.
+type collector struct {
+	edge *edge.Edge // immutable
+}
+
+func registerMetrics(reg prometheus.Registerer, e *edge.Edge) {
+	if reg != nil {
+		reg.MustRegister(collector{e})
+	}
+}
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("carillon_gateway_"+name, help, labels, nil)
+}
+
+// figure is one metric that is a sum over the loops.
+type figure struct {
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+	of   func(*loop.Stats) int64
+}
+
+var (
+	descConnections  = desc("connections", "Connections of each app.", "app")
+	descChannels     = desc("channels", "Channels with a subscriber on this node.")
+	descMessages     = desc("messages_total", "Messages of clients.")
+	descPublications = desc("publications_total", "Publications that a loop had subscribers for.")
+	descDeliveries   = desc("deliveries_total", "Publications handed to connections.")
+	descCloses       = desc("closes_total", "Connections that this node closed.", "reason")
+	descRefused      = desc("refused_total", "Messages of clients that were refused.", "reason")
+	descEnded        = desc("connections_ended_total", "Connections that ended, by how the transport saw it.", "reason")
+	descSlow         = desc("slow_total", "Connections closed because they read too slowly.", "reason")
+	descTurn         = desc("loop_turn_max_seconds", "Longest turn of any loop since the last scrape.")
+	descMailbox      = desc("mailbox_depth", "Items that wait in the fullest mailbox.")
+
+	figures = []figure{
+		{desc("sockets", "Sockets, those included that are not connections yet."), prometheus.GaugeValue, func(s *loop.Stats) int64 { return s.Connections }},
+		{desc("accepted_total", "Sockets accepted."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.Accepted }},
+		{desc("opened_total", "WebSocket upgrades."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.Opened }},
+		{desc("handed_over_total", "Connections given to the HTTP handler."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.HandedOver }},
+		{desc("requests_refused_total", "Requests answered with an error before they were anything."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.Refused }},
+		{desc("sockets_dropped_total", "Sockets closed without an answer, far above the limit of connections."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.Dropped }},
+		{desc("head_timeouts_total", "Sockets whose request head did not come in time."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.HeadTimeouts }},
+		{desc("received_bytes_total", "Bytes read from clients."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.BytesIn }},
+		{desc("sent_bytes_total", "Bytes written to clients."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.BytesOut }},
+		{desc("writes_total", "System calls that wrote."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.Writes }},
+		{desc("writes_blocked_total", "Writes that the kernel did not take whole."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.WouldBlock }},
+		{desc("mail_refused_total", "Items that a full mailbox refused."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.MailRefused }},
+		{desc("panics_total", "Panics of handlers; each cost one connection."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.Panics }},
+		{desc("loop_turns_total", "Turns of all loops."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.Turns }},
+	}
+)
+
+// Describe implements prometheus.Collector.
+func (c collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descConnections, descChannels, descMessages, descPublications, descDeliveries, descCloses, descRefused,
+		descEnded, descSlow, descTurn, descMailbox,
+	} {
+		ch <- d
+	}
+	for _, f := range figures {
+		ch <- f.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c collector) Collect(ch chan<- prometheus.Metric) {
+	s := c.edge.Stats()
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	count := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, v, labels...)
+	}
+	for app, n := range s.Connections {
+		gauge(descConnections, float64(n), app)
+	}
+	gauge(descChannels, float64(s.Channels))
+	count(descMessages, float64(s.Messages))
+	count(descPublications, float64(s.Publications))
+	count(descDeliveries, float64(s.Deliveries))
+	for why, n := range s.Closes {
+		count(descCloses, float64(n), why.String())
+	}
+	for why, n := range s.Refused {
+		count(descRefused, float64(n), why.String())
+	}
+	collectLoops(s.Loops, gauge, count)
+	for _, f := range figures {
+		var sum int64
+		for i := range s.Loops {
+			sum += f.of(&s.Loops[i])
+		}
+		ch <- prometheus.MustNewConstMetric(f.desc, f.kind, float64(sum))
+	}
+}
+
+func collectLoops(loops []loop.Stats, gauge, count func(*prometheus.Desc, float64, ...string)) {
+	ended := map[loop.Cause]int64{}
+	var slowBytes, slowAge, turn, depth int64
+	for i := range loops {
+		l := &loops[i]
+		for cause, n := range l.Closed {
+			ended[cause] += n
+		}
+		slowBytes, slowAge = slowBytes+l.SlowBytes, slowAge+l.SlowAge
+		turn, depth = max(turn, l.TurnTimeMax), max(depth, l.MailboxDepth)
+	}
+	for cause, n := range ended {
+		count(descEnded, float64(n), cause.String())
+	}
+	count(descSlow, float64(slowBytes), "bytes")
+	count(descSlow, float64(slowAge), "age")
+	gauge(descTurn, float64(turn)/1e9)
+	gauge(descMailbox, float64(depth))
+}
