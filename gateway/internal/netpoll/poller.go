@@ -45,7 +45,8 @@ type Poller interface {
 	// forgets it. from is its interest until now.
 	Watch(fd int, slot int32, gen uint32, from, to Interest) error
 	// Wait fills events with what is ready and returns their number. It waits
-	// at most timeout, forever if negative, and not at all if 0.
+	// at most timeout, forever if negative, and not at all if 0; it may return
+	// early without any event.
 	Wait(events []Event, timeout time.Duration) (int, error)
 	// Notify reports an event of a pipe and wakes the poller.
 	Notify(ev Event)
