@@ -1,0 +1,195 @@
+package loop
+
+import (
+	"bytes"
+	"encoding/binary"
+	"io"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/carillon-rt/carillon/gateway/internal/ws"
+	"github.com/carillon-rt/carillon/gateway/internal/ws/wscase"
+	gobwas "github.com/gobwas/ws"
+)
+
+// slowScript closes slow connections with a code of their own.
+type slowScript struct{ *script }
+
+func (slowScript) SlowClose(*Conn) (int, string) { return 4100, "too slow" }
+
+// TestBlockedOutputKeepsItsOrder: a client that reads late gets every byte of
+// shared and private frames in the order they were queued.
+func TestBlockedOutputKeepsItsOrder(t *testing.T) {
+	run := func(t *testing.T, start func(testing.TB, Config, *script) *server) {
+		const rounds, perRound = 200, 10
+		s := start(t, Config{SendBufferBytes: 8 << 10, OutboxBytesMax: 64 << 20, OutboxAgeMax: time.Minute}, &script{})
+		c := s.open()
+		n := uint32(0)
+		next := func() []byte {
+			b := binary.BigEndian.AppendUint32(nil, n)
+			b = append(b, bytes.Repeat([]byte{byte(n)}, int(n%3000))...)
+			n++
+			return ws.AppendFrame(nil, ws.OpBinary, b)
+		}
+		for range rounds {
+			s.on(func() {
+				conn := s.loops[0].ConnAt(0)
+				for i := range perRound {
+					if i%3 == 0 {
+						conn.Send(next())
+					} else {
+						conn.SendShared(&Frame{Bytes: next()})
+					}
+				}
+			})
+		}
+		eventually(t, "the connection blocked", func() bool { return s.loops[0].Stats().WouldBlock > 0 })
+		for want := range uint32(rounds * perRound) {
+			_, b := c.frame()
+			if got := binary.BigEndian.Uint32(b); got != want || len(b) != 4+int(want%3000) || bytes.Count(b[4:], []byte{byte(want)}) != len(b)-4 {
+				t.Fatalf("frame %d: number %d, %d bytes", want, got, len(b))
+			}
+		}
+		pending := -1
+		eventually(t, "nothing is pending", func() bool {
+			s.on(func() { pending = s.loops[0].ConnAt(0).Pending() })
+			return pending == 0
+		})
+		c.write(wscase.Frame(wscase.Fin|wscase.Text, []byte("alive")))
+		c.wantText("alive")
+	}
+	t.Run("system", func(t *testing.T) { run(t, serve) })
+	t.Run("portable", func(t *testing.T) { run(t, portable) })
+}
+
+// limitReadBuffer keeps the kernel from taking everything for the client.
+func limitReadBuffer(t *testing.T, conn net.Conn) {
+	t.Helper()
+	if err := conn.(*net.TCPConn).SetReadBuffer(8 << 10); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fan is a handler's state for tests that publish to all connections.
+type fan struct {
+	slots  []int32
+	closed journal
+}
+
+func (f *fan) script() *script {
+	return &script{
+		open: func(c *Conn) { f.slots = append(f.slots, c.Handle().Slot) },
+		closed: func(c *Conn, why Closure) {
+			f.closed.add("%v %d", why.Cause, why.Code)
+			for i, slot := range f.slots {
+				if slot == c.Handle().Slot {
+					f.slots = append(f.slots[:i], f.slots[i+1:]...)
+					return
+				}
+			}
+		},
+	}
+}
+
+func (f *fan) publish(s *server, frame *Frame) {
+	s.on(func() {
+		for _, slot := range f.slots {
+			s.loops[0].ConnAt(slot).SendShared(frame)
+		}
+	})
+}
+
+// TestASlowReaderIsClosedAndOthersAreNot publishes until the reader that
+// doesn't read is over its limit of bytes; the others get everything.
+func TestASlowReaderIsClosedAndOthersAreNot(t *testing.T) {
+	f := &fan{}
+	s := startHandler(t, Config{SendBufferBytes: 8 << 10, OutboxBytesMax: 256 << 10}, f.script())
+	slow := s.open()
+	limitReadBuffer(t, slow.conn)
+	const readers = 5
+	var received [readers]atomic.Int64
+	for i := range readers {
+		c := s.open()
+		go func() {
+			for {
+				h, err := gobwas.ReadHeader(c.in)
+				if err != nil {
+					return
+				}
+				if _, err := io.CopyN(io.Discard, c.in, h.Length); err != nil {
+					return
+				}
+				received[i].Add(1)
+			}
+		}()
+	}
+	frame := &Frame{Bytes: ws.AppendText(nil, bytes.Repeat([]byte("m"), 4<<10))}
+	published := int64(0)
+	for f.closed.n.Load() == 0 {
+		f.publish(s, frame)
+		published++
+		if published > 10_000 {
+			t.Fatal("the slow reader was never closed")
+		}
+		eventually(t, "the others have it", func() bool {
+			for i := range received {
+				if received[i].Load() != published {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	if got := f.closed.all(); len(got) != 1 || got[0] != "slow 4100" {
+		t.Errorf("closed: %v", got)
+	}
+	if st := s.loops[0].Stats(); st.SlowBytes != 1 || st.Closed[CauseSlow] != 1 {
+		t.Errorf("counted %d, %d", st.SlowBytes, st.Closed[CauseSlow])
+	}
+	// It reads again in time: whole frames, then why it was closed.
+	for {
+		op, b := slow.frame()
+		if op == gobwas.OpClose {
+			if code, reason := gobwas.ParseCloseFrameData(b); code != 4100 || reason != "too slow" {
+				t.Errorf("closed with %d %q", code, reason)
+			}
+			break
+		}
+		if string(b) != strings.Repeat("m", 4<<10) {
+			t.Fatalf("a frame of %d bytes was damaged", len(b))
+		}
+	}
+	slow.wantEnd()
+}
+
+// startHandler serves with slowScript around h.
+func startHandler(t *testing.T, cfg Config, h *script) *server {
+	t.Helper()
+	l, err := New[func()](cfg, slowScript{h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.loop = l
+	s := &server{t: t, loops: []*Loop[func()]{l}}
+	s.start(listenPlain)
+	return s
+}
+
+func TestAReaderThatStopsIsClosedForAge(t *testing.T) {
+	f := &fan{}
+	s := serve(t, Config{SendBufferBytes: 8 << 10, OutboxBytesMax: 64 << 20, OutboxAgeMax: 50 * time.Millisecond, CloseTimeout: 50 * time.Millisecond}, f.script())
+	c := s.open()
+	limitReadBuffer(t, c.conn)
+	f.publish(s, &Frame{Bytes: ws.AppendText(nil, bytes.Repeat([]byte("m"), 8<<20))})
+	eventually(t, "it was closed", func() bool { return f.closed.n.Load() == 1 })
+	if got := f.closed.all()[0]; got != "slow 1008" {
+		t.Errorf("closed: %v", got)
+	}
+	if got := s.loops[0].Stats().SlowAge; got != 1 {
+		t.Errorf("counted %d", got)
+	}
+	eventually(t, "the socket was closed after the timeout", func() bool { return s.loops[0].Stats().Connections == 0 })
+}
