@@ -32,7 +32,8 @@ type attachment struct {
 	waits    int // answers not yet here
 	attempts int
 	over     bool // complete or cancelled
-	joined   bool
+	joined   bool // the join was answered with the roster
+	refused  bool // the join was answered otherwise
 	result   session.Attached
 	online   []string
 }
@@ -104,8 +105,10 @@ func (a *attachment) rosterCame(res presence.Result, err error) {
 	case a.over: // cancelled: it has left already
 		return
 	case err != nil:
+		a.refused = true
 		a.fail(dialect.Unavailable, "the members of the channel can't be told now, try again")
 	case res.Full:
+		a.refused = true
 		a.fail(dialect.MembersLimit, "the channel has reached its limit of members")
 	default:
 		a.joined = true
@@ -235,8 +238,7 @@ func (a *attachment) cancel() {
 	}
 	// A join that failed does not count as joined; one that was not answered
 	// yet may be left and is then undone.
-	unanswered := a.waits > 0 && !a.joined && a.result.Failed == dialect.None
-	if asked && a.how.Member != nil && (a.joined || unanswered) {
+	if asked && a.how.Member != nil && (a.joined || !a.refused) {
 		c.h.edge.cfg.Roster.Leave(a.keys[0], a.how.Member.ID)
 	}
 }

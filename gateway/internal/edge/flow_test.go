@@ -86,6 +86,19 @@ func TestPresenceRefusals(t *testing.T) {
 	j.answer(presence.Result{}, nil)
 }
 
+// The cached value can't be had, and the client goes before the roster comes:
+// the join must be taken back all the same.
+func TestUnansweredJoinIsTakenBackAfterAnotherFailure(t *testing.T) {
+	f := start(t)
+	c := f.dial()
+	c.send(`{"event":"pusher:subscribe","data":{"channel":"presence-cache-room","auth":"ok","channel_data":"ann"}}`)
+	j := <-f.cluster.joins
+	(<-f.cluster.caches).answer(nil)
+	c.conn.Close()
+	f.until("left", func() bool { return f.member("left ann") == 1 })
+	j.answer(presence.Result{}, nil)
+}
+
 func TestCacheJoinsTheLastValueAndWhatFollows(t *testing.T) {
 	f := start(t)
 	f.publish("cache-price", 4)
