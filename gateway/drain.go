@@ -27,9 +27,8 @@ func (g *Gateway) control(cmd control.Command) { g.edge.Control(cmd) }
 func (g *Gateway) serve(ctx context.Context) error {
 	select {
 	case <-g.feed.Started():
-	case <-ctx.Done():
-		g.edge.StopListening()
-		return g.handOver.Close()
+	case <-ctx.Done(): // a run that ends at once releases the loops and the port
+		return errors.Join(g.edge.Run(ctx), g.handOver.Close())
 	}
 	g.log.Info("gateway accepts connections", "addr", g.Addr(), "loops", g.cfg.loops())
 	runCtx, stop := context.WithCancel(context.WithoutCancel(ctx))
