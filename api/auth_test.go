@@ -60,6 +60,9 @@ func TestAuthentication(t *testing.T) {
 		}, 200, `{"occupied":false}`},
 		{"escaped channel, signed so", request{method: "GET", path: "/apps/3/channels/presence-a%3Bb%40c"}, 200, `{"occupied":false}`},
 		{"an escaped slash is none", request{method: "GET", path: "/apps/3/channels%2Fa", signPath: "/apps/3/channels/a"}, 404, "there is no"},
+		{"nor does a signature for a slash hold for it", request{
+			method: "GET", path: "/apps/3/channels/a%2Fusers", signPath: "/apps/3/channels/a/users",
+		}, 401, "auth_signature is wrong"},
 		{"keys in upper case", request{method: "GET", path: "/apps/3/channels", query: "Info=subscription_count", signQuery: "info=subscription_count"}, 200, `{"channels":{}}`},
 		{"the last of a repeated key", request{
 			method: "GET", path: "/apps/3/channels", query: "info=user_count&info=subscription_count", signQuery: "info=subscription_count",

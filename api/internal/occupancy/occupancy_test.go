@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"runtime"
 	"testing"
 	"time"
 
@@ -37,7 +38,12 @@ func TestOwnerMoves(t *testing.T) {
 		info, _, err := r.Channel(context.Background(), "1", "a", false)
 		got <- result{info, err}
 	}()
-	// Its first request has found nobody by now or soon will; a later one finds this.
+	for r.nc.Stats().OutMsgs == 0 { // its first request finds nobody
+		runtime.Gosched()
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := nc.Subscribe(subject.PresenceQuery(shard), func(msg *nats.Msg) {
 		answer, _ := json.Marshal(presence.Answer{Channels: []presence.ChannelInfo{{Name: "a", Subscriptions: 3}}})
 		_ = msg.Respond(answer)
