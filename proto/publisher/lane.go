@@ -42,7 +42,7 @@ type batch struct {
 }
 
 // add queues pub. wake is true when the lane was empty.
-func (l *lane) add(pub *message.Publication, done func(Receipt), deadline time.Time, cfg *Config) (wake bool, err error) {
+func (l *lane) add(pub *message.Publication, done func(Receipt), now func() time.Time, cfg *Config) (wake bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -54,7 +54,7 @@ func (l *lane) add(pub *message.Publication, done func(Receipt), deadline time.T
 	}
 	wake = len(l.queue) == 0
 	if wake || !l.queue[len(l.queue)-1].Fits(pub) {
-		l.queue = append(l.queue, l.newBatch(deadline))
+		l.queue = append(l.queue, l.newBatch(now().Add(cfg.Timeout)))
 	}
 	b := l.queue[len(l.queue)-1]
 	b.Add(pub)

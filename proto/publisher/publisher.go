@@ -134,7 +134,7 @@ func (p *Publisher) Publish(pub *message.Publication, done func(Receipt)) {
 		return
 	}
 	l := p.laneOf(pub)
-	wake, err := l.add(pub, done, p.now().Add(p.cfg.Timeout), &p.cfg)
+	wake, err := l.add(pub, done, p.now, &p.cfg)
 	if err != nil {
 		done(Receipt{Err: err})
 		return

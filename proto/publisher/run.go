@@ -63,18 +63,23 @@ func (p *Publisher) Run(ctx context.Context) error {
 	}
 }
 
+// refuseMore closes the lanes. Whoever was quicker is in a queue by now, with
+// or without having said so.
 func (p *Publisher) refuseMore() {
 	for _, l := range p.lanes {
 		l.close()
+		if l.flight == nil {
+			p.pump(l)
+		}
 	}
-	p.pumpReady()
 }
 
+// refuseAll closes the lanes without sending anything.
 func (p *Publisher) refuseAll() {
-	p.refuseMore()
 	for _, l := range p.lanes {
-		for l.flight != nil {
-			p.finish(l, nil)
+		l.close()
+		for l.flight = l.next(); l.flight != nil; l.flight = l.next() {
+			p.settle(l, nil)
 		}
 	}
 }

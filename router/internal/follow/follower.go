@@ -27,7 +27,7 @@ import (
 
 const (
 	heartbeatEvery = time.Second
-	waitTick       = 20 * time.Millisecond
+	waitTick       = 50 * time.Millisecond
 	sweepChannels  = 2000 // looked at each second for what has expired
 	retryFirst     = 100 * time.Millisecond
 	retryMax       = 3 * time.Second

@@ -43,9 +43,10 @@ type admission struct {
 	payloadMax func() int64
 }
 
-// admit checks pub, fills in its time and makes the item of it. The error is
+// admit checks pub, fills in its time unless it has one, and makes the item of
+// it. The error is
 // always a *publisher.Error.
-func (a *admission) admit(pub *message.Publication) (journal.Item, *app.App, error) {
+func (a *admission) admit(pub *message.Publication, now time.Time) (journal.Item, *app.App, error) {
 	tenant := a.apps.ByID(pub.App)
 	if tenant == nil {
 		return journal.Item{}, nil, refuse(publisher.UnknownApp, "no app has the id %q", clip(pub.App))
@@ -54,7 +55,7 @@ func (a *admission) admit(pub *message.Publication) (journal.Item, *app.App, err
 		return journal.Item{}, tenant, err
 	}
 	if pub.TimeMs == 0 {
-		pub.TimeMs = uint64(a.now().UnixMilli())
+		pub.TimeMs = uint64(now.UnixMilli())
 	}
 	it := journal.Item{Pub: pub, Durable: tenant.Effective(pub.Channel).Durable()}
 	if pub.IdempotencyKey != "" {

@@ -157,9 +157,9 @@ func (p *Plain) take(ctx context.Context, life string, msg jetstream.Msg) {
 	pub := message.Publication{
 		Kind: message.Event, App: tenant, Channel: name, Event: h.Get(subject.HeaderEvent), Data: msg.Data(),
 		Exclude: h.Get(subject.HeaderExclude), ID: h.Get(subject.HeaderID), Trace: h.Get(traceHeader),
-		IdempotencyKey: h.Get(subject.HeaderIdempotencyKey), TimeMs: uint64(meta.Timestamp.UnixMilli()),
+		IdempotencyKey: h.Get(subject.HeaderIdempotencyKey),
 	}
-	it, _, err := p.admit(&pub)
+	it, _, err := p.admit(&pub, meta.Timestamp)
 	if err != nil {
 		p.metrics.refuse(err)
 		p.terminate(msg, err)
