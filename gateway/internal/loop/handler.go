@@ -3,25 +3,35 @@ package loop
 // Handler is the code that runs on one loop: one value per loop, and every
 // method is called on that loop's thread only, so it needs no locks. It must
 // not block. M is the type of the loop's mail.
+//
+// No method is called from within another. Between the writes of a long flush
+// input is served, so Request, Open, Message and Closed may come after EndTurn
+// and before everything queued by it has been written.
 type Handler[M any] interface {
 	// Request decides what becomes of a connection whose request head is
-	// complete. Head and its strings are valid during the call only.
+	// complete. Head and its strings are valid during the call only: they
+	// share the loop's read buffer, so what is kept must be cloned. Sending
+	// and Close have no effect before Open; Abort does.
 	Request(c *Conn, head *Head) Verdict
 	// Open is called after the WebSocket upgrade was answered.
 	Open(c *Conn)
 	// Message is called with each complete message. The payload is valid
 	// during the call only; text has been checked to be UTF-8.
 	Message(c *Conn, text bool, payload []byte)
-	// Closed is called exactly once for every Open. The connection can no
-	// longer be written to.
+	// Closed is called exactly once for every Open, in the turn in which the
+	// connection ended: its socket may live on for a while, to say goodbye.
+	// The connection can no longer be written to, its handle names nothing,
+	// and its slot is not used again before the next turn.
 	Closed(c *Conn, why Closure)
 	// Tick is called when the time set by Conn.SetTimer has come. now is the
 	// loop's monotonic time in nanoseconds (see Loop.Now).
 	Tick(c *Conn, now int64)
 	// Mail is called with what other goroutines posted, in the order posted.
+	// The slice is valid during the call only.
 	Mail(items []M)
 	// EndTurn is called after all input of a turn and before its writes:
-	// this is where fan-out is expanded to the subscribers.
+	// this is where fan-out is expanded to the subscribers. It is called in
+	// every turn, whether there was input or not.
 	EndTurn()
 }
 
@@ -39,7 +49,8 @@ type Verdict struct {
 	Action Action
 	// Protocol is the subprotocol to confirm in an upgrade, or "".
 	Protocol string
-	// Status and Body answer a refused request (plain text).
+	// Status and Body answer a refused request (plain text). 503 carries
+	// Retry-After.
 	Status int
 	Body   string
 }

@@ -30,8 +30,8 @@ type Loop[M any] struct {
 	next  int // first item of taken that was not delivered
 }
 
-// New makes a loop. It allocates descriptors, which Run releases, and starts
-// nothing.
+// New makes a loop. It allocates descriptors, which Run releases (also with a
+// context that is done already), and starts nothing.
 func New[M any](cfg Config, h Handler[M]) (*Loop[M], error) {
 	poller, err := netpoll.New()
 	if err != nil {

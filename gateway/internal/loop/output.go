@@ -277,7 +277,7 @@ func (g *gather) moveTo(o *outbox, n int, now int64) {
 			continue
 		}
 		if g.private[i] {
-			p, skip = bytes.Clone(p[skip:]), 0
+			p = bytes.Clone(p) // whole, so that the outbox knows it was begun
 		}
 		o.add(p, skip, now)
 	}

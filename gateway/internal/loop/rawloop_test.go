@@ -3,7 +3,6 @@
 package loop
 
 import (
-	"fmt"
 	"net"
 	"runtime"
 	"slices"
@@ -225,7 +224,7 @@ func compare(b *testing.B, conns, frames int) {
 		b.ReportMetric(median(raws), "raw-us/delivery")
 		b.ReportMetric(median(loops), "loop-us/delivery")
 		b.ReportMetric(ratio, "ratio")
-		b.Log(fmt.Sprintf("ratios %.2f", ratios))
+		b.Logf("ratios %.2f", ratios)
 		if ratio > 1.5 {
 			b.Errorf("a delivery costs %.2f times the raw loop's, want at most 1.5", ratio)
 		}

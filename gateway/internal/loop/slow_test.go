@@ -94,10 +94,10 @@ func (f *fan) script() *script {
 	}
 }
 
-func (f *fan) publish(s *server, frame *Frame) {
+func (f *fan) publish(s *server, send func(c *Conn)) {
 	s.on(func() {
 		for _, slot := range f.slots {
-			s.loops[0].ConnAt(slot).SendShared(frame)
+			send(s.loops[0].ConnAt(slot))
 		}
 	})
 }
@@ -105,64 +105,90 @@ func (f *fan) publish(s *server, frame *Frame) {
 // TestASlowReaderIsClosedAndOthersAreNot publishes until the reader that
 // doesn't read is over its limit of bytes; the others get everything.
 func TestASlowReaderIsClosedAndOthersAreNot(t *testing.T) {
+	frame := &Frame{Bytes: ws.AppendText(nil, bytes.Repeat([]byte("m"), 4<<10))}
+	t.Run("shared frames", func(t *testing.T) {
+		closeSlowReader(t, func(c *Conn) { c.SendShared(frame) })
+	})
+	t.Run("private frames", func(t *testing.T) {
+		closeSlowReader(t, func(c *Conn) { c.Send(frame.Bytes) })
+	})
+	t.Run("both", func(t *testing.T) {
+		closeSlowReader(t, func(c *Conn) { c.Send(frame.Bytes); c.SendShared(frame); c.Send(frame.Bytes) })
+	})
+}
+
+func closeSlowReader(t *testing.T, send func(c *Conn)) {
 	f := &fan{}
 	s := startHandler(t, Config{SendBufferBytes: 8 << 10, OutboxBytesMax: 256 << 10}, f.script())
 	slow := s.open()
 	limitReadBuffer(t, slow.conn)
-	const readers = 5
-	var received [readers]atomic.Int64
-	for i := range readers {
+	received := make([]atomic.Int64, 5)
+	for i := range received {
 		c := s.open()
-		go func() {
-			for {
-				h, err := gobwas.ReadHeader(c.in)
-				if err != nil {
-					return
-				}
-				if _, err := io.CopyN(io.Discard, c.in, h.Length); err != nil {
-					return
-				}
-				received[i].Add(1)
-			}
-		}()
+		go c.countFrames(&received[i])
 	}
-	frame := &Frame{Bytes: ws.AppendText(nil, bytes.Repeat([]byte("m"), 4<<10))}
-	published := int64(0)
-	for f.closed.n.Load() == 0 {
-		f.publish(s, frame)
-		published++
-		if published > 10_000 {
-			t.Fatal("the slow reader was never closed")
-		}
-		eventually(t, "the others have it", func() bool {
-			for i := range received {
-				if received[i].Load() != published {
-					return false
-				}
-			}
-			return true
-		})
-	}
+	publishUntilClosed(t, s, f, send, received)
 	if got := f.closed.all(); len(got) != 1 || got[0] != "slow 4100" {
 		t.Errorf("closed: %v", got)
 	}
 	if st := s.loops[0].Stats(); st.SlowBytes != 1 || st.Closed[CauseSlow] != 1 {
 		t.Errorf("counted %d, %d", st.SlowBytes, st.Closed[CauseSlow])
 	}
-	// It reads again in time: whole frames, then why it was closed.
+	slow.readsItsClose()
+}
+
+// countFrames reads frames until the connection ends.
+func (c *client) countFrames(n *atomic.Int64) {
 	for {
-		op, b := slow.frame()
+		h, err := gobwas.ReadHeader(c.in)
+		if err != nil {
+			return
+		}
+		if _, err := io.CopyN(io.Discard, c.in, h.Length); err != nil {
+			return
+		}
+		n.Add(1)
+	}
+}
+
+// publishUntilClosed publishes, each time until all that read have it.
+func publishUntilClosed(t *testing.T, s *server, f *fan, send func(c *Conn), received []atomic.Int64) {
+	t.Helper()
+	for published := 1; f.closed.n.Load() == 0; published++ {
+		if published > 10_000 {
+			t.Fatal("the slow reader was never closed")
+		}
+		before := received[0].Load()
+		f.publish(s, send)
+		eventually(t, "the others have it", func() bool {
+			all := received[0].Load()
+			for i := range received {
+				if n := received[i].Load(); n == before || n != all {
+					return false
+				}
+			}
+			return true
+		})
+	}
+}
+
+// readsItsClose reads what was under way: whole frames, then why it was
+// closed.
+func (c *client) readsItsClose() {
+	c.t.Helper()
+	for {
+		op, b := c.frame()
 		if op == gobwas.OpClose {
 			if code, reason := gobwas.ParseCloseFrameData(b); code != 4100 || reason != "too slow" {
-				t.Errorf("closed with %d %q", code, reason)
+				c.t.Errorf("closed with %d %q", code, reason)
 			}
 			break
 		}
 		if string(b) != strings.Repeat("m", 4<<10) {
-			t.Fatalf("a frame of %d bytes was damaged", len(b))
+			c.t.Fatalf("a frame of %d bytes was damaged", len(b))
 		}
 	}
-	slow.wantEnd()
+	c.wantEnd()
 }
 
 // startHandler serves with slowScript around h.
@@ -183,7 +209,8 @@ func TestAReaderThatStopsIsClosedForAge(t *testing.T) {
 	s := serve(t, Config{SendBufferBytes: 8 << 10, OutboxBytesMax: 64 << 20, OutboxAgeMax: 50 * time.Millisecond, CloseTimeout: 50 * time.Millisecond}, f.script())
 	c := s.open()
 	limitReadBuffer(t, c.conn)
-	f.publish(s, &Frame{Bytes: ws.AppendText(nil, bytes.Repeat([]byte("m"), 8<<20))})
+	frame := &Frame{Bytes: ws.AppendText(nil, bytes.Repeat([]byte("m"), 8<<20))}
+	f.publish(s, func(c *Conn) { c.SendShared(frame) })
 	eventually(t, "it was closed", func() bool { return f.closed.n.Load() == 1 })
 	if got := f.closed.all()[0]; got != "slow 1008" {
 		t.Errorf("closed: %v", got)
