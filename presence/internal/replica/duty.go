@@ -78,6 +78,16 @@ func (r *Replica) start(nowMs int64, out *Output) {
 	r.askAll(nowMs, out)
 }
 
+// askAwaited asks those that have not reported, again and again.
+func (r *Replica) askAwaited(nowMs int64, out *Output) {
+	if !r.shard.Waiting(nowMs) {
+		return
+	}
+	for _, node := range r.shard.Awaited() {
+		r.ask(node, nowMs, out)
+	}
+}
+
 func (r *Replica) askAll(nowMs int64, out *Output) {
 	for _, node := range r.gateways {
 		r.ask(node, nowMs, out)
@@ -109,9 +119,17 @@ func (r *Replica) promote(nowMs int64, out *Output) {
 
 // release tells the next owner to take over.
 func (r *Replica) release(next string) {
-	r.note.Next = next
-	r.note.Version = r.shard.Version()
-	r.unsaid = true
+	r.sayAll()
+	r.note.Next, r.note.Version = next, r.shard.Version()
+}
+
+// Heir is the node that owns the shard once this one is gone, "" if there is
+// none.
+func (r *Replica) Heir() string {
+	if r.duty.Role == Owner {
+		return r.duty.Heir
+	}
+	return r.duty.Owner
 }
 
 // Release ends the ownership because this node stops: heir takes over.
@@ -133,6 +151,7 @@ func (r *Replica) Tick(nowMs int64, out *Output) {
 	switch r.role {
 	case Owner:
 		r.shard.Tick(nowMs, &out.Effects)
+		r.askAwaited(nowMs, out)
 		if r.yieldMs > 0 && nowMs >= r.yieldMs {
 			r.yield()
 			return
@@ -144,6 +163,7 @@ func (r *Replica) Tick(nowMs int64, out *Output) {
 	case Standby:
 		r.shard.Tick(nowMs, r.discard()) // the owner sends these
 		r.askLagging(nowMs, out)
+		r.askAwaited(nowMs, out)
 		r.claim(nowMs, out)
 	}
 }

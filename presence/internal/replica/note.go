@@ -30,6 +30,7 @@ func (r *Replica) Note(n *presence.Note, nowMs int64, out *Output) {
 	}
 	if n.Next == r.self.Node {
 		r.releasedBy = n.Incarnation
+		r.shard.AwaitOnly(r.missing(n))
 		r.promote(nowMs, out)
 	}
 }
@@ -77,6 +78,18 @@ func (r *Replica) forget(m presence.Mark, nowMs int64) {
 		delete(r.noted, m.Node)
 		delete(r.lag, m.Node)
 	}
+}
+
+// missing lists the gateways of a full note of which the state has nothing:
+// what others will send is new to the owner as well.
+func (r *Replica) missing(n *presence.Note) []string {
+	var nodes []string
+	for _, m := range n.Applied {
+		if _, ok := r.shard.Mark(m.Node); !ok {
+			nodes = append(nodes, m.Node)
+		}
+	}
+	return nodes
 }
 
 // compareAll drops gateways that the owner does not have.

@@ -8,7 +8,8 @@ import (
 	"github.com/carillon-rt/carillon/proto/presence"
 )
 
-// entryBytes is about what one channel of a list takes in JSON besides its name.
+// entryBytes is about what one channel of a list takes in JSON besides its
+// name, which escapes make twice as long at most.
 const entryBytes = 48
 
 // Query answers a question about the shard's channels.
@@ -49,7 +50,7 @@ func (s *Shard) list(q *presence.Query) (channels []presence.ChannelInfo, more b
 	slices.SortFunc(found, func(a, b *room) int { return compare(a.key.Name, b.key.Name) })
 	bytes := 0
 	for _, r := range found {
-		if bytes += len(r.key.Name) + entryBytes; bytes > s.cfg.ReplyBytes {
+		if bytes += 2*len(r.key.Name) + entryBytes; bytes > s.cfg.ReplyBytes {
 			return channels, true
 		}
 		channels = append(channels, describe(r, false))

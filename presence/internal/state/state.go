@@ -23,6 +23,7 @@
 package state
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/carillon-rt/carillon/proto/app"
@@ -108,6 +109,9 @@ func (s *Shard) Waiting(nowMs int64) bool { return nowMs < s.window.endMs && s.I
 // Incomplete says whether a gateway of Await has never reported, in time or
 // later.
 func (s *Shard) Incomplete() bool { return len(s.window.waiting) > 0 }
+
+// Awaited lists the gateways of Await that have not reported.
+func (s *Shard) Awaited() []string { return slices.Sorted(maps.Keys(s.window.waiting)) }
 
 // AwaitOnly stops waiting for gateways that are not among nodes.
 func (s *Shard) AwaitOnly(nodes []string) {

@@ -1,0 +1,177 @@
+// Package presence is a presence node: it owns some of the presence shards of
+// the cluster and follows others as a standby. It joins the pure state of
+// internal/replica with NATS, the membership and the clock; it knows no
+// clients and no gateway's insides.
+package presence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/carillon-rt/carillon/kit/cluster"
+	"github.com/carillon-rt/carillon/kit/service"
+	"github.com/carillon-rt/carillon/presence/internal/replica"
+	"github.com/carillon-rt/carillon/presence/internal/state"
+	"github.com/carillon-rt/carillon/proto/app"
+	facts "github.com/carillon-rt/carillon/proto/cluster"
+	"github.com/carillon-rt/carillon/proto/presence"
+	"github.com/carillon-rt/carillon/proto/subject"
+)
+
+// Service is a presence node.
+//
+//	membership ──> view ──┐
+//	prober ──── evict ────┤
+//	                      v
+//	car.pres.<s>.*  ──> workers (each owns shards) ──> car.live.<p>, replies, notes
+//	                      │
+//	                      └──> hooks ──> car.hook.<app>
+type Service struct {
+	// immutable after New
+	cfg     Config
+	node    string
+	inc     string
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	cluster cluster.Membership
+	apps    *app.Registry
+	log     *slog.Logger
+	metrics *metrics
+	workers []*worker
+	hooks   *hooks
+	prober  *prober
+	recheck chan struct{} // has room for one
+}
+
+// New builds a presence node on deps; apps need no secrets and may be
+// replaced at any time. It starts nothing.
+func New(cfg Config, deps service.Deps, apps *app.Registry) (*Service, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("presence: %w", err)
+	}
+	if apps == nil {
+		return nil, errors.New("presence: there is no registry of apps")
+	}
+	js, err := jetstream.New(deps.NATS.Req, jetstream.WithPublishAsyncMaxPending(2*hookBatch))
+	if err != nil {
+		return nil, fmt.Errorf("presence: %w", err)
+	}
+	local := deps.Cluster.Local()
+	s := &Service{
+		cfg: cfg, node: local.Node, inc: local.Incarnation, nc: deps.NATS.Req, js: js, cluster: deps.Cluster,
+		apps: apps, log: deps.Log, metrics: newMetrics(deps.Metrics), recheck: make(chan struct{}, 1),
+	}
+	s.hooks = &hooks{
+		js: js, replicas: cfg.Replicas, log: deps.Log, metrics: s.metrics, queue: make(chan hookItem, cfg.HookQueue),
+	}
+	s.prober = newProber(s.nc, deps.Log, func(ctx context.Context, m presence.Mark) { s.tell(ctx, command{evict: &m}) })
+	for range cfg.workers() {
+		s.workers = append(s.workers, &worker{
+			svc: s, messages: make(chan *nats.Msg, cfg.Queue), commands: make(chan command, 16),
+			stopped: make(chan struct{}), routes: map[string]route{},
+		})
+	}
+	for shard := range subject.PresenceShards {
+		s.workers[shard%len(s.workers)].addShard(shard)
+	}
+	deps.NATS.OnReconnect(s.checkAgain)
+	deps.NATS.OnSlowConsumer(func(string) { s.checkAgain() })
+	if deps.Ops != nil {
+		deps.Ops.Handle("/debug/presence", s.debugPage())
+	}
+	return s, nil
+}
+
+func (s *Service) newReplica(shard int) *replica.Replica {
+	third := int(s.nc.MaxPayload() / 3)
+	return replica.New(s.node, s.inc, state.Config{
+		Shard: shard, App: s.apps.ByID, RosterBytes: third, ReplyBytes: 2 * third,
+	})
+}
+
+// checkAgain has standbys compare with the gateways: messages may have been
+// missed.
+func (s *Service) checkAgain() {
+	select {
+	case s.recheck <- struct{}{}:
+	default:
+	}
+}
+
+// Run owns shards until ctx ends; then it hands them over and stops.
+func (s *Service) Run(ctx context.Context) error {
+	partitions, err := s.partitions(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	// Workers need the prober and the hooks, hooks need nobody.
+	var hooksDone, watchers, workers sync.WaitGroup
+	hooksDone.Go(func() { s.hooks.run(ctx) })
+	stop := make(chan struct{})
+	for _, w := range s.workers {
+		w.announce = newAnnouncer(partitions, s.nc.Publish)
+		workers.Go(func() { w.run(stop) })
+	}
+	watchers.Go(func() { s.prober.run(ctx) })
+	watchers.Go(func() { s.watch(ctx) })
+	<-ctx.Done()
+	watchers.Wait()
+	close(stop)
+	workers.Wait()
+	close(s.hooks.queue)
+	hooksDone.Wait()
+	return nil
+}
+
+// partitions is the cluster's number of partitions.
+func (s *Service) partitions(ctx context.Context) (int, error) {
+	if s.cfg.Partitions > 0 {
+		return s.cfg.Partitions, nil
+	}
+	n, err := facts.Partitions(ctx, s.js, 0)
+	if err != nil {
+		return 0, fmt.Errorf("presence: %w", err)
+	}
+	return n, nil
+}
+
+// watch tells the workers what every change of the membership means.
+func (s *Service) watch(ctx context.Context) {
+	changed, stop := s.cluster.Watch()
+	defer stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+			s.tell(ctx, command{view: newView(s.cluster.Local(), s.cluster.Members())})
+		case <-s.recheck:
+			s.tell(ctx, command{recheck: true})
+		}
+	}
+}
+
+// tell gives a command to every worker, unless ctx ends first.
+func (s *Service) tell(ctx context.Context, cmd command) {
+	for _, w := range s.workers {
+		select {
+		case w.commands <- cmd:
+		case <-w.stopped:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// debugTimeout bounds how long the debug page waits for a busy worker.
+const debugTimeout = 2 * time.Second

@@ -1,0 +1,57 @@
+package presence
+
+import (
+	"strconv"
+
+	"github.com/carillon-rt/carillon/kit/cluster"
+	"github.com/carillon-rt/carillon/presence/internal/replica"
+	"github.com/carillon-rt/carillon/proto/subject"
+)
+
+// Roles in the membership.
+const (
+	roleGateway  = "gateway"
+	rolePresence = "presence"
+)
+
+// view is what a membership means for this node. It is immutable.
+type view struct {
+	duties   [subject.PresenceShards]replica.Duty
+	gateways []string          // nodes
+	live     map[string]string // gateway node -> incarnation
+	alone    bool              // there is no other presence node
+}
+
+// newView works out who owns what. This node counts as a presence node
+// whatever the membership says: it would not ask otherwise.
+func newView(local cluster.Member, members []cluster.Member) *view {
+	v := &view{live: map[string]string{}}
+	for _, m := range cluster.WithRole(members, roleGateway) {
+		v.gateways = append(v.gateways, m.Node)
+		v.live[m.Node] = m.Incarnation
+	}
+	nodes := cluster.WithRole(members, rolePresence)
+	v.alone = len(nodes) < 2
+	for shard := range v.duties {
+		v.duties[shard] = duty(local.Node, cluster.Owners(nodes, "presence/"+strconv.Itoa(shard), 2))
+	}
+	return v
+}
+
+// duty of node, given the heaviest two for the shard.
+func duty(node string, heaviest []cluster.Member) replica.Duty {
+	if len(heaviest) == 0 {
+		return replica.Duty{Role: replica.None}
+	}
+	d := replica.Duty{Owner: heaviest[0].Node, Incarnation: heaviest[0].Incarnation}
+	switch {
+	case heaviest[0].Node == node:
+		d.Role = replica.Owner
+		if len(heaviest) > 1 {
+			d.Heir = heaviest[1].Node
+		}
+	case len(heaviest) > 1 && heaviest[1].Node == node:
+		d.Role = replica.Standby
+	}
+	return d
+}
