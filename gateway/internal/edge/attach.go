@@ -35,7 +35,8 @@ type attachment struct {
 	joined   bool // the join was answered with the roster
 	refused  bool // the join was answered otherwise
 	result   session.Attached
-	online   []string
+	online   []string // of the watched users
+	known    bool     // online was answered
 }
 
 // watchAttempts is how often the state of watched users is asked for.
@@ -158,10 +159,13 @@ func (a *attachment) askOnline() {
 		h.run(func() {
 			switch {
 			case a.over:
-			case err != nil && a.attempts < watchAttempts:
+			case err == nil:
+				a.online, a.known = online, true
+				a.complete()
+			case a.attempts < watchAttempts:
 				a.askOnline()
-			default:
-				a.online = online
+			default: // better no state than a wrong one: changes follow
+				h.edge.cfg.Log.Warn("the online state of watched users can't be told", "err", err)
 				a.complete()
 			}
 		})
@@ -203,7 +207,9 @@ func (a *attachment) complete() {
 func (a *attachment) tell() {
 	now := a.c.h.loop.Now()
 	if a.watched != nil {
-		a.c.sess.Watching(a.online, now)
+		if a.known {
+			a.c.sess.Watching(a.online, now)
+		}
 		return
 	}
 	a.c.sess.Attached(a.result, now)

@@ -146,6 +146,18 @@ func TestSignInWatchAndTerminate(t *testing.T) {
 	f.until("offline", func() bool { return f.member("online ann") == 0 })
 }
 
+func TestNobodyIsSaidToBeOfflineOnAGuess(t *testing.T) {
+	f := start(t)
+	c := f.dial()
+	c.send(`{"event":"pusher:signin","data":{"auth":"ok","user_data":"ann"}}`)
+	c.expect("signin_success")
+	for range watchAttempts {
+		(<-f.cluster.online)(nil, errors.New("nobody answers"))
+	}
+	f.publish(channel.OnlinePrefix+"w", 0, func(p *message.Publication) { p.Kind, p.UserID = message.UserOnline, "w" })
+	c.expect(`\"online\"`)
+}
+
 func TestClientEventsGoToTheRouter(t *testing.T) {
 	f := start(t)
 	c := f.dial()
