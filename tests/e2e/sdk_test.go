@@ -38,7 +38,7 @@ func TestSDKs(t *testing.T) {
 			}
 			for _, script := range scripts {
 				t.Run(strings.TrimSuffix(filepath.Base(script), ".test.mjs"), func(t *testing.T) {
-					run(t, "../sdk/node", vars, "node", "--test", "--test-reporter=spec", filepath.Base(script))
+					run(t, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", filepath.Base(script))
 				})
 			}
 			t.Run("python", func(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -67,6 +68,8 @@ func (n *Node) start() {
 	}
 	cmd := exec.Command(path, n.args...)
 	cmd.Stdout, cmd.Stderr = &n.log, &n.log
+	// Variables that tests use would be unknown settings to the process.
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CARILLON_") })
 	// A test process that is killed takes its children with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
