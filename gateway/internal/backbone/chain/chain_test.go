@@ -301,7 +301,11 @@ func (f *follower) check(t *testing.T, s *stream) {
 
 func TestSimulation(t *testing.T) {
 	broken := 0
-	for seed := range uint64(2000) {
+	seeds := uint64(600)
+	if testing.Short() {
+		seeds = 150
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { broken += simulate(t, seed, 300) })
 		if t.Failed() {
 			return
