@@ -33,3 +33,28 @@ func conform(t *testing.T, s *server, messageBytesMax int) {
 	}
 	eventually(t, "all connections are gone", func() bool { return s.loops[0].Stats().Connections == 0 })
 }
+
+// TestRFC6455WithoutEcho runs the part of the table that makes sense against
+// a server that greets and does not answer, as a real gateway does.
+func TestRFC6455WithoutEcho(t *testing.T) {
+	h := &script{open: func(c *Conn) { c.SendText([]byte("welcome")) }, message: func(*Conn, bool, []byte) {}}
+	s := serve(t, Config{}, h)
+	target := wscase.Target{Addr: s.addr, Path: "/"}
+	ran := 0
+	for _, c := range wscase.Cases(64 << 10) {
+		if !target.Runs(&c) {
+			continue
+		}
+		ran++
+		t.Run(c.Name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), wscase.Timeout)
+			defer cancel()
+			if err := target.Run(ctx, &c); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	if ran < 60 {
+		t.Errorf("only %d cases ran", ran)
+	}
+}
