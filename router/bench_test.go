@@ -1,9 +1,12 @@
 package router_test
 
 import (
+	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -95,4 +98,66 @@ func benchPath(b *testing.B, pattern string, window int) {
 	}
 	close(live)
 	<-done
+}
+
+// BenchmarkLatency publishes 20,000 a second, 20 in each millisecond, and
+// reports the time from Publish to the subscriber. b.N is milliseconds.
+func BenchmarkLatency(b *testing.B) {
+	for _, bb := range []struct{ name, channel string }{{"journal", "cache-%d"}, {"live", "plain-%d"}} {
+		b.Run(bb.name, func(b *testing.B) { benchLatency(b, bb.channel, 20) })
+	}
+}
+
+func benchLatency(b *testing.B, pattern string, perTick int) {
+	srv := natstest.Server(b)
+	start(b, srv.Deps(b, "r1", router.Role))
+	conns := srv.Conns(b)
+	p := newPublisher(b, conns.Req, "r1")
+	took := make([]time.Duration, 0, b.N*perTick)
+	all := make(chan struct{})
+	begin := time.Now()
+	sub, err := conns.Live.Subscribe("car.live.*", func(msg *nats.Msg) {
+		now := time.Since(begin)
+		r := message.NewReader(msg.Data)
+		var pub message.Publication
+		for r.Next(&pub) {
+			took = append(took, now-time.Duration(binary.LittleEndian.Uint64(pub.Data)))
+		}
+		if len(took) == cap(took) {
+			close(all)
+		}
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer sub.Unsubscribe()
+	if err := conns.Live.Flush(); err != nil {
+		b.Fatal(err)
+	}
+	pub := message.Publication{Kind: message.Event, App: appID, Event: "e", Data: make([]byte, 128)}
+	channels := make([]string, 1000)
+	for i := range channels {
+		channels[i] = fmt.Sprintf(pattern, i)
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	b.ResetTimer()
+	for i := range b.N {
+		for k := range perTick {
+			pub.Channel = channels[(i*perTick+k)%len(channels)]
+			binary.LittleEndian.PutUint64(pub.Data, uint64(time.Since(begin)))
+			p.Publish(&pub, func(r publisher.Receipt) {
+				if r.Err != nil {
+					b.Error(r.Err)
+				}
+			})
+		}
+		<-tick.C
+	}
+	<-all
+	b.StopTimer()
+	slices.Sort(took)
+	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
+	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
+	b.ReportMetric(float64(len(took))/b.Elapsed().Seconds(), "publications/s")
 }
