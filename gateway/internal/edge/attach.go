@@ -33,7 +33,6 @@ type attachment struct {
 	attempts int
 	over     bool // complete or cancelled
 	joined   bool // the join was answered with the roster
-	refused  bool // the join was answered otherwise
 	result   session.Attached
 	online   []string // of the watched users
 	known    bool     // online was answered
@@ -102,14 +101,16 @@ func (a *attachment) ask(pos message.Position) {
 }
 
 func (a *attachment) rosterCame(res presence.Result, err error) {
-	switch {
-	case a.over: // cancelled: it has left already
+	if a.over { // cancelled meanwhile
+		if err == nil && !res.Full {
+			a.c.h.edge.cfg.Roster.Leave(a.keys[0], a.how.Member.ID)
+		}
 		return
+	}
+	switch {
 	case err != nil:
-		a.refused = true
 		a.fail(dialect.Unavailable, "the members of the channel can't be told now, try again")
 	case res.Full:
-		a.refused = true
 		a.fail(dialect.MembersLimit, "the channel has reached its limit of members")
 	default:
 		a.joined = true
@@ -229,8 +230,8 @@ func (a *attachment) end() {
 	}
 }
 
-// cancel undoes what has been done so far; answers that are still on their
-// way are dropped.
+// cancel undoes what has been done so far. A join that is not answered yet is
+// left when it is: whether it counts is known only then.
 func (a *attachment) cancel() {
 	a.end()
 	c := a.c
@@ -242,9 +243,7 @@ func (a *attachment) cancel() {
 			c.h.edge.cfg.Roster.Unsubscribed(key)
 		}
 	}
-	// A join that failed does not count as joined; one that was not answered
-	// yet may be left and is then undone.
-	if asked && a.how.Member != nil && (a.joined || !a.refused) {
+	if a.joined {
 		c.h.edge.cfg.Roster.Leave(a.keys[0], a.how.Member.ID)
 	}
 }

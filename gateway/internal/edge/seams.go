@@ -37,8 +37,7 @@ type Roster interface {
 	// roster, or Full, or an error when no owner answered in time. After an
 	// error or Full the connection does not count as joined.
 	Join(key channel.Key, m presence.Member, answer func(presence.Result, error))
-	// Leave takes one connection of a member back. A Join that was not
-	// answered yet may be left too: it is then undone.
+	// Leave takes back one connection whose Join was answered with a roster.
 	Leave(key channel.Key, user string)
 	// Online and Offline count the signed-in connections of a user.
 	Online(app, user string)
