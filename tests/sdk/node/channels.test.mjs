@@ -120,6 +120,42 @@ for (const { name, Pusher: Client } of clients) {
     assert.ok(body.cache.ttl > 0);
   });
 
+  for (const kind of ["private-cache-", "presence-cache-", "private-encrypted-cache-"]) {
+    test(`${name}: ${kind} channels are cached and protected`, async (t) => {
+      const done = cleaner(t);
+      const app = await application((p) => (p.get("user") === "mallory" ? null : who(p)));
+      done(app.close);
+      const channel = unique(kind);
+      const one = await connect(t, Client, { gateway: 0, app, user: "alice" });
+      await event(one.subscribe(channel), "pusher:cache_miss");
+      await server().trigger(channel, "score", { n: 1 });
+      await server().trigger(channel, "score", { n: 2 });
+      const two = await connect(t, Client, { gateway: 1, app, user: "bob" });
+      assert.deepEqual(await event(two.subscribe(channel), "score"), { n: 2 });
+      const bad = await connect(t, Client, { gateway: 1, app, user: "mallory" });
+      await assert.rejects(subscribe(bad, channel), /subscription error/);
+    });
+  }
+
+  test(`${name}: a signed-in user is the member of a presence channel`, async (t) => {
+    const done = cleaner(t);
+    const app = await application((p) => ({ ...who(p), signedIn: true }));
+    done(app.close);
+    const channel = unique("presence-signed-");
+    const alice = await connect(t, Client, { gateway: 0, app, user: "alice" });
+    alice.signin();
+    await alice.user.signinDonePromise;
+    const room = await subscribe(alice, channel);
+    assert.deepEqual(Object.keys(room.members.members), ["alice"]);
+    const joined = event(room, "pusher:member_added");
+    const bob = await connect(t, Client, { gateway: 1, app, user: "bob" });
+    bob.signin();
+    await bob.user.signinDonePromise;
+    await subscribe(bob, channel);
+    assert.equal((await joined).id, "bob");
+    assert.deepEqual((await joined).info, { name: "Name of bob" });
+  });
+
   test(`${name}: subscription_count follows subscribers on all gateways`, async (t) => {
     const name = unique("counted-");
     const one = await connect(t, Client, { gateway: 0 });

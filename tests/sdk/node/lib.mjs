@@ -49,7 +49,8 @@ let names = 0;
 export const unique = (prefix) => `${prefix}${process.pid}-${++names}`;
 
 /** An application's auth endpoints: POST /pusher/auth and /pusher/user-auth.
- *  user(params) says who asks; null refuses. */
+ *  user(params) says who asks; null refuses; with signedIn the application
+ *  leaves it to the sign-in to say who a presence member is. */
 export async function application(user = () => ({ user_id: "anon" })) {
   const app = server();
   const listener = http.createServer((req, res) => {
@@ -64,7 +65,7 @@ export async function application(user = () => ({ user_id: "anon" })) {
       const answer = req.url.startsWith("/pusher/user-auth")
         ? app.authenticateUser(p.get("socket_id"), { id: who.user_id, user_info: who.user_info, watchlist: who.watchlist })
         : app.authorizeChannel(p.get("socket_id"), p.get("channel_name"),
-          p.get("channel_name").startsWith("presence-") ? { user_id: who.user_id, user_info: who.user_info } : undefined);
+          p.get("channel_name").startsWith("presence-") && !who.signedIn ? { user_id: who.user_id, user_info: who.user_info } : undefined);
       res.end(JSON.stringify(answer));
     });
   });

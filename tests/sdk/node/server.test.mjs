@@ -39,6 +39,23 @@ test("one trigger reaches a hundred channels", async (t) => {
   await assert.rejects(tooMany, (e) => e.status === 400 && /100/.test(e.body));
 });
 
+test("a retry with the same idempotency key changes nothing", async (t) => {
+  const client = await connect(t, Client, { gateway: 1 });
+  for (const name of [unique("idem-"), unique("cache-idem-")]) {
+    const channel = await subscribe(client, name);
+    const got = [];
+    channel.bind("e", (d) => got.push(d));
+    const key = unique("key-");
+    for (let n = 0; n < 3; n++) {
+      const res = await server().post({ path: "/events", body: { name: "e", channels: [name], data: JSON.stringify("once"), idempotency_key: key } });
+      assert.deepEqual(await res.json(), {});
+    }
+    await server().trigger(name, "e", "last");
+    await until(() => got.includes("last"), "the last event");
+    assert.deepEqual(got, ["once", "last"]);
+  }
+});
+
 test("channels, channel info and users", async (t) => {
   const done = cleaner(t);
   const app = await application(who);
