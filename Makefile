@@ -13,8 +13,10 @@ LDFLAGS := -s -w -X github.com/carillon-rt/carillon/kit/service.version=$(VERSIO
 # Tools are pinned here and live in .bin/, a folder per version.
 GOFUMPT_VERSION     := v0.12.0
 STATICCHECK_VERSION := v0.8.2
+GOLANGCI_VERSION    := v2.15.0
 GOFUMPT     := $(BIN)/gofumpt-$(GOFUMPT_VERSION)/gofumpt
 STATICCHECK := $(BIN)/staticcheck-$(STATICCHECK_VERSION)/staticcheck
+GOLANGCI    := $(BIN)/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 
 .PHONY: help
 help: ## list the targets
@@ -46,6 +48,10 @@ format: $(GOFUMPT)
 fmt: $(GOFUMPT) ## format everything
 	$(GOFUMPT) -l -w $(MODULES)
 
+.PHONY: lint-more
+lint-more: $(GOLANGCI) ## what golangci-lint finds beyond that; takes minutes the first time
+	$(GOLANGCI) run $(addsuffix /...,$(addprefix ./,$(MODULES)))
+
 .PHONY: vet
 vet:
 	go vet work
@@ -57,9 +63,10 @@ lint: $(STATICCHECK)
 # A workspace hides a missing require; only GOWORK=off shows it.
 .PHONY: modules
 modules:
-	@for m in $(MODULES); do \
-		(cd $$m && GOWORK=off go build ./... && GOWORK=off go mod tidy -diff) || { echo "module $$m: fix its go.mod (cd $$m && GOWORK=off go mod tidy)"; exit 1; }; \
-	done
+	@bad=; for m in $(MODULES); do \
+		(cd $$m && GOWORK=off go build ./... && GOWORK=off go mod tidy -diff) || bad="$$bad $$m"; \
+	done; \
+	if [ -n "$$bad" ]; then echo "go.mod is not right in:$$bad (cd there and run GOWORK=off go mod tidy)"; exit 1; fi
 
 .PHONY: rules
 rules:
@@ -108,3 +115,6 @@ $(GOFUMPT):
 
 $(STATICCHECK):
 	GOBIN=$(dir $@) GOWORK=off go install honnef.co/go/tools/cmd/staticcheck@$(STATICCHECK_VERSION)
+
+$(GOLANGCI):
+	GOBIN=$(dir $@) GOWORK=off go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_VERSION)
