@@ -72,8 +72,9 @@ func (r *Replica) has(m presence.Mark) bool {
 	return ok && (own.Incarnation > m.Incarnation || (own.Incarnation == m.Incarnation && own.Seq >= m.Seq))
 }
 
-// forget follows the owner's eviction.
+// forget follows the owner's eviction of one run of a gateway.
 func (r *Replica) forget(m presence.Mark, nowMs int64) {
+	r.held = slices.DeleteFunc(r.held, func(h held) bool { return h.isOf(m.Node) && h.delta.Incarnation <= m.Incarnation })
 	if r.shard.Evict(m.Node, m.Incarnation, nowMs, r.discard()) {
 		delete(r.noted, m.Node)
 		delete(r.lag, m.Node)
@@ -100,7 +101,7 @@ func (r *Replica) compareAll(n *presence.Note, nowMs int64) {
 	}
 	for _, m := range r.shard.Marks() {
 		if _, ok := listed[m.Node]; !ok {
-			r.forget(m, nowMs)
+			r.forget(m, nowMs) // its state came from a note of the owner: it is older than this one
 		}
 	}
 }

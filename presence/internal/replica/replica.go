@@ -188,6 +188,9 @@ func (r *Replica) answer(d *presence.Delta, to string, nowMs int64, out *Output)
 
 // hold keeps a delta until the owner says that it has applied it.
 func (r *Replica) hold(d presence.Delta, to string, nowMs int64, out *Output) {
+	if d.Node == "" || d.Seq == 0 {
+		return // no gateway sends that
+	}
 	n := 0
 	for i := range r.held {
 		h := &r.held[i]
