@@ -18,6 +18,9 @@ const (
 	pingTries   = 2
 	pingsMax    = 16 // at a time
 	pingAgain   = time.Second
+	// goneAgain is the same for a gateway that was found gone: shards that
+	// this node takes over after that suspect it anew.
+	goneAgain = 200 * time.Millisecond
 )
 
 // prober asks gateways that the membership has lost over NATS too: only when
@@ -31,7 +34,7 @@ type prober struct {
 
 	mu sync.Mutex
 	// guarded by mu
-	asked map[presenceRun]time.Time // when it was asked last
+	askNext map[presenceRun]time.Time // when it may be asked again
 }
 
 // presenceRun is one run of a gateway.
@@ -40,7 +43,7 @@ type presenceRun struct{ node, incarnation string }
 func newProber(nc *nats.Conn, log *slog.Logger, evict func(context.Context, presence.Mark)) *prober {
 	return &prober{
 		nc: nc, log: log, evict: evict,
-		suspects: make(chan presence.Mark, 256), asked: make(map[presenceRun]time.Time),
+		suspects: make(chan presence.Mark, 256), askNext: make(map[presenceRun]time.Time),
 	}
 }
 
@@ -76,6 +79,7 @@ func (p *prober) run(ctx context.Context) {
 				if p.gone(ctx, m) {
 					p.log.Info("gateway is gone", "node", m.Node, "incarnation", m.Incarnation)
 					p.evict(ctx, m)
+					p.found(m, time.Now())
 				}
 			})
 		}
@@ -86,17 +90,24 @@ func (p *prober) run(ctx context.Context) {
 func (p *prober) due(m presence.Mark, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for run, at := range p.asked {
-		if now.Sub(at) > pingAgain {
-			delete(p.asked, run)
+	for run, at := range p.askNext {
+		if now.After(at) {
+			delete(p.askNext, run)
 		}
 	}
 	run := presenceRun{m.Node, m.Incarnation}
-	if _, recently := p.asked[run]; recently {
+	if _, recently := p.askNext[run]; recently {
 		return false
 	}
-	p.asked[run] = now
+	p.askNext[run] = now.Add(pingAgain)
 	return true
+}
+
+// found lets a gateway that is gone be asked again sooner.
+func (p *prober) found(m presence.Mark, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.askNext[presenceRun{m.Node, m.Incarnation}] = now.Add(goneAgain)
 }
 
 // gone asks the gateway: nobody there, a later run, or silence twice in a row
