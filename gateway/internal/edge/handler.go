@@ -6,6 +6,7 @@ import (
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/hub"
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
+	"github.com/carillon-rt/carillon/gateway/internal/ws"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/message"
 )
@@ -61,6 +62,9 @@ func (h *handler) Request(c *loop.Conn, head *loop.Head) loop.Verdict {
 		hello, ok := d.Hello(head.Path, head.RawQuery)
 		if !ok {
 			continue
+		}
+		if ws.CheckUpgrade(head) != nil {
+			return loop.Verdict{Action: loop.Upgrade} // which the loop refuses: no client, nothing to undo
 		}
 		c.Data = newClient(h, c, uint8(i), hello, head.Header("Origin"))
 		return loop.Verdict{Action: loop.Upgrade}

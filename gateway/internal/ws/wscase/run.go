@@ -23,6 +23,9 @@ type Target struct {
 	// cases that need an echo are skipped, and messages that come unasked, such
 	// as a greeting, are ignored.
 	Echo bool
+	// Greets: the server begins with one message of its own, which is not
+	// compared with anything.
+	Greets bool
 }
 
 // Runs reports whether c makes sense against t.
@@ -111,7 +114,11 @@ func (r *run) converse() error {
 	if len(want) == 0 || want[len(want)-1].Op != Close {
 		want = append(want[:len(want):len(want)], Want{Op: Close, Code: 1000})
 	}
-	var failed error
+	failed := r.greeting()
+	if failed != nil {
+		_ = r.conn.Close()
+		want = nil
+	}
 	for _, w := range want {
 		if failed = r.expect(w); failed != nil {
 			_ = r.conn.Close() // lets the sender end
@@ -125,6 +132,21 @@ func (r *run) converse() error {
 		return failed
 	}
 	return r.ends()
+}
+
+// greeting reads the server's first message where it sends one unasked.
+func (r *run) greeting() error {
+	if !r.target.Greets {
+		return nil
+	}
+	h, payload, err := r.frame()
+	if err != nil {
+		return fmt.Errorf("want a greeting: %w", err)
+	}
+	if h.OpCode != gobwas.OpText {
+		return fmt.Errorf("want a greeting, got op %d %.60q", h.OpCode, payload)
+	}
+	return nil
 }
 
 // send writes the case's frames, and a close frame where the case has none.
