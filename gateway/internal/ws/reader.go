@@ -3,6 +3,7 @@ package ws
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"unicode/utf8"
 
 	gobwas "github.com/gobwas/ws"
@@ -20,7 +21,6 @@ func (e *Error) Error() string { return e.Reason }
 // What a client can break beyond gobwas's own checks.
 var (
 	errLength    = &Error{CloseProtocol, "frame length is malformed or not minimal"}
-	errTooBig    = &Error{CloseTooBig, "message too big"}
 	errUTF8      = &Error{CloseInvalidData, "text is not UTF-8"}
 	errCloseBody = &Error{CloseProtocol, "close frame has a one byte body"}
 	errCloseCode = &Error{CloseProtocol, "close code is not allowed"}
@@ -150,7 +150,7 @@ func (r *Reader) check(d *Decoder, h *gobwas.Header) error {
 		return &Error{CloseProtocol, err.Error()}
 	}
 	if !h.OpCode.IsControl() && total > d.messageBytesMax {
-		return errTooBig
+		return &Error{CloseTooBig, fmt.Sprintf("message too big: at most %d bytes are allowed", d.messageBytesMax)}
 	}
 	return nil
 }
