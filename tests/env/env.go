@@ -44,6 +44,7 @@ type config struct {
 	apart    bool
 	hookURL  string
 	extra    string
+	dev      bool
 }
 
 // Option changes what Start starts.
@@ -57,6 +58,9 @@ func Apart(gateways int) Option {
 
 // Webhook has the app's webhooks sent to url.
 func Webhook(url string) Option { return func(c *config) { c.hookURL = url } }
+
+// Dev starts from the development settings: the known app, the demo page.
+func Dev() Option { return func(c *config) { c.dev = true } }
 
 // Config adds YAML to every process's configuration.
 func Config(yaml string) Option { return func(c *config) { c.extra = yaml } }
@@ -120,6 +124,9 @@ func (c *Cluster) Node(name, role string) *Node {
 	}
 	n := &Node{Name: name, t: c.t, addresses: filepath.Join(dir, "addresses.json")}
 	n.args = []string{"serve", "--config", file, "--addresses-file", n.addresses}
+	if c.cfg.dev {
+		n.args = append(n.args, "--dev")
+	}
 	if role != "" {
 		n.args = append(n.args, "--roles", role)
 	}

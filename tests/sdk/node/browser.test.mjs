@@ -2,12 +2,11 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import http from "node:http";
-import os from "node:os";
 import path from "node:path";
 import { createRequire } from "node:module";
 import { test } from "node:test";
-import { chromium } from "playwright-core";
 import { application, cleaner, env, server, unique } from "./lib.mjs";
+import { browser } from "./chromium.mjs";
 
 const require = createRequire(import.meta.url);
 const script = (pkg) => path.join(path.dirname(require.resolve(`${pkg}/package.json`)), "dist/web/pusher.min.js");
@@ -25,16 +24,6 @@ async function site() {
   });
   await new Promise((ok) => listener.listen(0, "127.0.0.1", ok));
   return { url: `http://127.0.0.1:${listener.address().port}`, close: () => new Promise((ok) => { listener.close(ok); listener.closeAllConnections(); }) };
-}
-
-async function browser(t) {
-  const profile = fs.mkdtempSync(path.join(os.tmpdir(), "carillon-chromium-"));
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath: process.env.CARILLON_CHROMIUM ?? "/usr/bin/chromium", headless: true,
-    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-  });
-  t.after(async () => { await context.close(); fs.rmSync(profile, { recursive: true, force: true }); });
-  return context;
 }
 
 for (const version of ["8", "7"]) {
