@@ -31,10 +31,12 @@ type Cluster struct {
 	API *Node
 	// Nodes are all processes.
 	Nodes []*Node
+	// NATS is the server that services apart share; nil with one process,
+	// which has its own.
+	NATS *natstest.TestServer
 
 	t      testing.TB
 	cfg    config
-	nats   string
 	gossip string
 }
 
@@ -44,7 +46,11 @@ type config struct {
 	apart    bool
 	hookURL  string
 	extra    string
+	set      []string
+	routers  int
+	presence int
 	dev      bool
+	set      []string
 }
 
 // Option changes what Start starts.
@@ -61,6 +67,20 @@ func Webhook(url string) Option { return func(c *config) { c.hookURL = url } }
 
 // Dev starts from the development settings: the known app, the demo page.
 func Dev() Option { return func(c *config) { c.dev = true } }
+
+// Set sets keys (key=value) of every process over its file.
+func Set(pairs ...string) Option { return func(c *config) { c.set = append(c.set, pairs...) } }
+
+// Routers says how many routers there are with Apart; one unless told
+// otherwise.
+func Routers(n int) Option { return func(c *config) { c.routers = n } }
+
+// PresenceNodes says how many presence nodes there are with Apart; one unless
+// told otherwise.
+func PresenceNodes(n int) Option { return func(c *config) { c.presence = n } }
+
+// Set sets keys of every process's configuration, each as path=value.
+func Set(pairs ...string) Option { return func(c *config) { c.set = append(c.set, pairs...) } }
 
 // Config adds YAML to every process's configuration.
 func Config(yaml string) Option { return func(c *config) { c.extra = yaml } }
@@ -85,10 +105,13 @@ func Start(t testing.TB, options ...Option) *Cluster {
 }
 
 func (c *Cluster) startApart() {
-	c.nats = natstest.Server(c.t).URL()
+	c.NATS = natstest.Server(c.t)
 	c.gossip = seed(c.t)
-	for _, role := range []string{"router", "authsvc", "presence"} {
+	for role, n := range map[string]int{"router": c.cfg.routers, "authsvc": 1, "presence": c.cfg.presence} {
 		c.Node(role, role)
+		for i := 1; i < n; i++ {
+			c.Node(fmt.Sprint(role, "-", i), role)
+		}
 	}
 	c.API = c.Node("api", "api")
 	for i := range c.cfg.gateways {
@@ -130,10 +153,33 @@ func (c *Cluster) Node(name, role string) *Node {
 	if role != "" {
 		n.args = append(n.args, "--roles", role)
 	}
+	for _, pair := range c.cfg.set {
+		n.args = append(n.args, "--set", pair)
+	}
+	for _, pair := range c.cfg.set {
+		n.args = append(n.args, "--set", pair)
+	}
 	n.start()
+	n.stopAtEnd()
 	c.Nodes = append(c.Nodes, n)
 	return n
 }
+
+// Named is the process with this name: with Apart the name of its role, with
+// a number behind it for the second and later ones and for gateways.
+func (c *Cluster) Named(name string) *Node {
+	c.t.Helper()
+	for _, n := range c.Nodes {
+		if n.Name == name {
+			return n
+		}
+	}
+	c.t.Fatalf("no process is named %s", name)
+	return nil
+}
+
+// NATS is the URL of the server that the processes of Apart share, else "".
+func (c *Cluster) NATS() string { return c.nats }
 
 func (c *Cluster) yaml(name, dir string) string {
 	var b strings.Builder
@@ -143,10 +189,10 @@ func (c *Cluster) yaml(name, dir string) string {
 	p("ops: {listen: \"127.0.0.1:0\"}")
 	p("gateway: {listen: \"127.0.0.1:0\", drain: {propagation: 0s, window: 100ms, slack: 2s}}")
 	p("api: {listen: \"127.0.0.1:0\"}")
-	if c.nats == "" {
+	if c.NATS == nil {
 		p("embedded: {dir: %s}", dir)
 	} else {
-		p("nats: {urls: [%q]}", c.nats)
+		p("nats: {urls: [%q]}", c.NATS.URL())
 		p("cluster: {listen: \"127.0.0.1:0\", seeds: [%q]}", c.gossip)
 	}
 	p("apps:")

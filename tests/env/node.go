@@ -60,18 +60,27 @@ var binary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-func (n *Node) start() {
-	n.t.Helper()
+// Command is the real binary with arguments and, of the variables that begin
+// with CARILLON_, only those given (NAME=value). It is not started.
+func Command(t testing.TB, vars []string, args ...string) *exec.Cmd {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
-		n.t.Fatal(err)
+		t.Fatal(err)
 	}
-	cmd := exec.Command(path, n.args...)
-	cmd.Stdout, cmd.Stderr = &n.log, &n.log
+	cmd := exec.Command(path, args...)
 	// Variables that tests use would be unknown settings to the process.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CARILLON_") })
+	cmd.Env = append(cmd.Env, vars...)
 	// A test process that is killed takes its children with it.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	return cmd
+}
+
+func (n *Node) start() {
+	n.t.Helper()
+	cmd := Command(n.t, nil, n.args...)
+	cmd.Stdout, cmd.Stderr = &n.log, &n.log
 	if err := cmd.Start(); err != nil {
 		n.t.Fatalf("start %s: %v", n.Name, err)
 	}
@@ -81,12 +90,33 @@ func (n *Node) start() {
 		_ = cmd.Wait()
 		close(exited)
 	}()
+}
+
+// stopAtEnd stops what runs then.
+func (n *Node) stopAtEnd() {
 	n.t.Cleanup(func() {
 		n.end(syscall.SIGTERM)
 		if n.t.Failed() {
 			n.t.Logf("last log lines of %s:\n%s", n.Name, n.log.String())
 		}
 	})
+}
+
+// Restart starts the process again, with the same files, after it has been
+// stopped or killed, and returns when it is ready. Its ports are new ones.
+func (n *Node) Restart() {
+	n.t.Helper()
+	select {
+	case <-n.exited:
+	default:
+		n.t.Fatalf("%s still runs: stop it before it is started again", n.Name)
+	}
+	if err := os.Remove(n.addresses); err != nil && !errors.Is(err, os.ErrNotExist) {
+		n.t.Fatal(err)
+	}
+	n.addr = Addresses{}
+	n.start()
+	n.WaitReady()
 }
 
 // WaitReady returns when the process answers that it is ready.
@@ -130,6 +160,26 @@ func (n *Node) PID() int { return n.cmd.Process.Pid }
 
 // Stop sends SIGTERM and waits for the process to end.
 func (n *Node) Stop() { n.end(syscall.SIGTERM) }
+
+// Terminate sends SIGTERM and does not wait.
+func (n *Node) Terminate() {
+	n.t.Helper()
+	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		n.t.Fatalf("terminate %s: %v", n.Name, err)
+	}
+}
+
+// ExitCode waits for the process to end and gives its exit code, -1 if a
+// signal ended it.
+func (n *Node) ExitCode() int {
+	n.t.Helper()
+	select {
+	case <-n.exited:
+	case <-time.After(stopWithin):
+		n.t.Fatalf("%s did not end within %s", n.Name, stopWithin)
+	}
+	return n.cmd.ProcessState.ExitCode()
+}
 
 // Kill ends the process with SIGKILL.
 func (n *Node) Kill() { n.end(syscall.SIGKILL) }
