@@ -50,7 +50,6 @@ type config struct {
 	routers  int
 	presence int
 	dev      bool
-	set      []string
 }
 
 // Option changes what Start starts.
@@ -79,9 +78,6 @@ func Routers(n int) Option { return func(c *config) { c.routers = n } }
 // told otherwise.
 func PresenceNodes(n int) Option { return func(c *config) { c.presence = n } }
 
-// Set sets keys of every process's configuration, each as path=value.
-func Set(pairs ...string) Option { return func(c *config) { c.set = append(c.set, pairs...) } }
-
 // Config adds YAML to every process's configuration.
 func Config(yaml string) Option { return func(c *config) { c.extra = yaml } }
 
@@ -107,10 +103,13 @@ func Start(t testing.TB, options ...Option) *Cluster {
 func (c *Cluster) startApart() {
 	c.NATS = natstest.Server(c.t)
 	c.gossip = seed(c.t)
-	for role, n := range map[string]int{"router": c.cfg.routers, "authsvc": 1, "presence": c.cfg.presence} {
-		c.Node(role, role)
-		for i := 1; i < n; i++ {
-			c.Node(fmt.Sprint(role, "-", i), role)
+	for _, service := range []struct {
+		role  string
+		count int
+	}{{"router", c.cfg.routers}, {"authsvc", 1}, {"presence", c.cfg.presence}} {
+		c.Node(service.role, service.role)
+		for i := 1; i < service.count; i++ {
+			c.Node(fmt.Sprint(service.role, "-", i), service.role)
 		}
 	}
 	c.API = c.Node("api", "api")
@@ -156,9 +155,6 @@ func (c *Cluster) Node(name, role string) *Node {
 	for _, pair := range c.cfg.set {
 		n.args = append(n.args, "--set", pair)
 	}
-	for _, pair := range c.cfg.set {
-		n.args = append(n.args, "--set", pair)
-	}
 	n.start()
 	n.stopAtEnd()
 	c.Nodes = append(c.Nodes, n)
@@ -177,9 +173,6 @@ func (c *Cluster) Named(name string) *Node {
 	c.t.Fatalf("no process is named %s", name)
 	return nil
 }
-
-// NATS is the URL of the server that the processes of Apart share, else "".
-func (c *Cluster) NATS() string { return c.nats }
 
 func (c *Cluster) yaml(name, dir string) string {
 	var b strings.Builder
