@@ -34,12 +34,11 @@ var _ session.Host = (*client)(nil)
 type membership struct{ channel, user string }
 
 func newClient(h *handler, conn *loop.Conn, enc uint8, hello dialect.Hello, origin string) *client {
-	c := &client{h: h, conn: conn, enc: enc}
-	hello.Key = strings.Clone(hello.Key)
-	c.app = h.edge.cfg.Apps.ByKey(hello.Key)
+	c := &client{h: h, conn: conn, enc: enc, app: h.edge.cfg.Apps.ByKey(hello.Key)}
+	hello.Key = keptKey(c.app, hello.Key)
 	opt := session.Options{
 		SocketID: socketID(h.edge.cfg.NodeNumber, conn.Handle()),
-		Origin:   strings.Clone(origin),
+		Origin:   origin,
 		Now:      h.loop.Now(),
 	}
 	if c.app != nil && hello.Refuse == dialect.None {
@@ -48,6 +47,17 @@ func newClient(h *handler, conn *loop.Conn, enc uint8, hello dialect.Hello, orig
 	}
 	c.sess = session.New(c.dialect(), c.app, hello, opt, c)
 	return c
+}
+
+// keptKey is an app key that outlives the request head it came in: the app's
+// own string where there is one, which costs a connection nothing.
+func keptKey(a *app.App, key string) string {
+	if a != nil {
+		if k, _ := a.Key(key); k.Key == key {
+			return k.Key
+		}
+	}
+	return strings.Clone(key)
 }
 
 func (c *client) dialect() dialect.Dialect { return c.h.edge.cfg.Dialects[c.enc] }

@@ -111,6 +111,9 @@ func (t *Table) Release(key channel.Key, h *Hold) {
 			last := len(ch.Holds) - 1
 			ch.Holds[i], ch.Holds[last] = ch.Holds[last], nil
 			ch.Holds = ch.Holds[:last]
+			if last == 0 {
+				ch.Holds = nil // most channels never have another
+			}
 			break
 		}
 	}
