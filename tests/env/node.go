@@ -42,6 +42,7 @@ type Addresses struct {
 	Public string `json:"public"`
 	API    string `json:"api"`
 	Ops    string `json:"ops"`
+	NATS   string `json:"nats"`
 }
 
 var binary = sync.OnceValues(func() (string, error) {
@@ -154,6 +155,10 @@ func (n *Node) API() string {
 
 // Ops is the address of the ops port.
 func (n *Node) Ops() string { return n.addr.Ops }
+
+// NATS is the URL of the embedded NATS server; "" if there is none, or if it
+// listens nowhere (embedded.listen).
+func (n *Node) NATS() string { return n.addr.NATS }
 
 // PID is the process's id.
 func (n *Node) PID() int { return n.cmd.Process.Pid }
