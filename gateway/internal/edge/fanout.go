@@ -4,13 +4,9 @@ import (
 	"github.com/carillon-rt/carillon/gateway/internal/hub"
 )
 
-// turnKept is how many deliveries' room a channel keeps between turns.
-const turnKept = 64
-
 // arrive takes a delivery for the end of the turn.
 func (h *handler) arrive(d *hub.Delivery) {
-	ch := h.table.Lookup(d.Key)
-	if ch != nil && ch.Arrive(d) {
+	if ch := h.table.Arrive(d); ch != nil {
 		h.dirty = append(h.dirty, ch)
 	}
 }
@@ -19,15 +15,16 @@ func (h *handler) arrive(d *hub.Delivery) {
 // frames of one turn are joined into one, so that a subscriber costs one
 // reference whatever their number.
 func (h *handler) expand(ch *hub.Channel) {
-	if len(ch.Turn) == 0 {
+	turn := ch.Turn()
+	if len(turn) == 0 {
 		return
 	}
-	h.stats.publications.Add(uint64(len(ch.Turn)))
+	h.stats.publications.Add(uint64(len(turn)))
 	special := h.special(ch)
 	for i := range ch.Groups {
 		g := &ch.Groups[i]
-		h.stats.deliveries.Add(uint64(len(ch.Turn)) * uint64(len(g.Slots)))
-		frame := joined(ch.Turn, g.Encoding)
+		h.stats.deliveries.Add(uint64(len(turn)) * uint64(len(g.Slots)))
+		frame := joined(turn, g.Encoding)
 		if frame == nil {
 			continue
 		}
@@ -45,19 +42,14 @@ func (h *handler) expand(ch *hub.Channel) {
 			}
 		}
 	}
-	ch.Passed()
-	clear(ch.Turn)
-	ch.Turn = ch.Turn[:0]
-	if cap(ch.Turn) > turnKept {
-		ch.Turn = nil
-	}
+	h.table.Expanded(ch)
 }
 
 // special lists the slots that may not get all of the turn: excluded
 // connections, and subscribers that were told a part of it already.
 func (h *handler) special(ch *hub.Channel) []int32 {
 	var slots []int32
-	for _, d := range ch.Turn {
+	for _, d := range ch.Turn() {
 		if d.Excludes && int(d.Exclude.Loop) == h.index {
 			slots = append(slots, d.Exclude.Slot)
 		}
@@ -77,7 +69,7 @@ func contains(slots []int32, slot int32) bool {
 // sendSome sends to slot what of the turn is meant for it.
 func (h *handler) sendSome(ch *hub.Channel, slot int32, enc uint8) {
 	c := h.loop.ConnAt(slot)
-	for _, d := range ch.Turn {
+	for _, d := range ch.Turn() {
 		f := d.Frames[enc]
 		if f == nil || (d.Excludes && d.Exclude == c.Handle()) || ch.Skips(slot, d) {
 			continue

@@ -31,7 +31,7 @@ type handler struct {
 
 	// owned by the loop
 	table *hub.Table
-	dirty []*hub.Channel // with a Turn to expand
+	dirty []*hub.Channel // whose turn is to be expanded
 	// users are the signed-in clients by app and user id.
 	users   map[channel.Key][]*client
 	clients map[*client]struct{}

@@ -104,14 +104,14 @@ func TestEmptyChannelsAreForgotten(t *testing.T) {
 
 func TestHoldKeepsWhatArrivesUpToItsLimit(t *testing.T) {
 	table, h := NewTable(), &Hold{}
-	ch := table.Hold(key(1), h)
+	table.Hold(key(1), h)
 	for range HeldMax {
-		ch.Arrive(&Delivery{})
+		table.Arrive(&Delivery{Key: key(1)})
 	}
 	if len(h.Held) != HeldMax || h.Over {
 		t.Fatalf("held %d, over %v", len(h.Held), h.Over)
 	}
-	ch.Arrive(&Delivery{})
+	table.Arrive(&Delivery{Key: key(1)})
 	if !h.Over || h.Held != nil {
 		t.Fatal("a hold with a gap must say so")
 	}
@@ -145,8 +145,11 @@ func TestFloors(t *testing.T) {
 			if ch.Skips(5, c.d) {
 				t.Error("a subscriber without floor was skipped")
 			}
-			ch.Arrive(c.d)
-			ch.Passed()
+			c.d.Key = key(1)
+			if table.Arrive(c.d) != ch {
+				t.Fatal("the first delivery of a turn was not announced")
+			}
+			table.Expanded(ch)
 			if kept := len(ch.AppendFloored(nil)); kept == 0 && c.d.Position < c.floor.Position {
 				t.Error("a floor was forgotten before it was passed")
 			}
@@ -159,13 +162,83 @@ func TestFloorsAreForgottenOncePassedOrUnsubscribed(t *testing.T) {
 	table.Add(key(1), 1, 0, Floor{Version: 3})
 	table.Add(key(1), 2, 0, Floor{Position: 100})
 	ch := table.Lookup(key(1))
-	ch.Arrive(&Delivery{Kind: message.MemberRemoved, Version: 4})
-	ch.Passed()
+	table.Arrive(&Delivery{Key: key(1), Kind: message.MemberRemoved, Version: 4})
+	table.Expanded(ch)
 	if got := ch.AppendFloored(nil); !slices.Equal(got, []int32{2}) {
 		t.Fatalf("floors of %v are left, want [2]", got)
 	}
 	table.Remove(key(1), 2)
 	if got := ch.AppendFloored(nil); len(got) != 0 {
 		t.Fatalf("floors of %v are left", got)
+	}
+}
+
+func TestArriveTellsOfTheFirstOfATurn(t *testing.T) {
+	table := NewTable()
+	table.Add(key(1), 1, 0, Floor{})
+	for turn := range 3 {
+		for i := range 3 {
+			if first := table.Arrive(&Delivery{Key: key(1)}) != nil; first != (i == 0) {
+				t.Fatalf("turn %d, delivery %d: first is %v", turn, i, first)
+			}
+		}
+		ch := table.Lookup(key(1))
+		if len(ch.Turn()) != 3 {
+			t.Fatalf("turn %d has %d deliveries, want 3", turn, len(ch.Turn()))
+		}
+		table.Expanded(ch)
+		if len(ch.Turn()) != 0 {
+			t.Fatalf("turn %d was expanded and has deliveries", turn)
+		}
+	}
+	if table.Arrive(&Delivery{Key: key(2)}) != nil {
+		t.Error("a channel that nobody has subscribed to got a delivery")
+	}
+}
+
+func TestIdleChannelsKeepNothing(t *testing.T) {
+	table := NewTable()
+	holds := make([]Hold, 2*sparesMax)
+	for i := range holds {
+		table.Hold(key(i), &holds[i])
+		table.Add(key(i), int32(i), 0, Floor{Position: 1})
+		table.Release(key(i), &holds[i])
+		for range i {
+			table.Arrive(&Delivery{Key: key(i), Position: 2})
+		}
+	}
+	for i := range holds {
+		ch := table.Lookup(key(i))
+		if i == 0 {
+			table.Remove(key(i), 0) // its floor goes with it
+		}
+		table.Expanded(ch)
+		if ch.passing != nil {
+			t.Fatalf("channel %d is idle and keeps %+v", i, ch.passing)
+		}
+	}
+	if n := len(table.spares); n == 0 || n > sparesMax {
+		t.Errorf("%d spares, want 1 to %d", n, sparesMax)
+	}
+	for _, p := range table.spares {
+		for _, d := range p.turn[:cap(p.turn)] {
+			if d != nil {
+				t.Fatal("a spare holds on to a delivery")
+			}
+		}
+		for _, h := range p.holds[:cap(p.holds)] {
+			if h != nil {
+				t.Fatal("a spare holds on to a hold")
+			}
+		}
+	}
+}
+
+func TestFanOutAllocatesNothingInTheTable(t *testing.T) {
+	table := NewTable()
+	table.Add(key(1), 1, 0, Floor{})
+	d := &Delivery{Key: key(1)}
+	if n := testing.AllocsPerRun(100, func() { table.Expanded(table.Arrive(d)) }); n != 0 {
+		t.Errorf("%v allocations per delivery", n)
 	}
 }
