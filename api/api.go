@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/carillon-rt/carillon/api/internal/occupancy"
 	"github.com/carillon-rt/carillon/api/internal/publish"
 	"github.com/carillon-rt/carillon/api/internal/pusherapi"
@@ -18,6 +20,8 @@ import (
 	"github.com/carillon-rt/carillon/kit/cluster"
 	"github.com/carillon-rt/carillon/kit/run"
 	"github.com/carillon-rt/carillon/kit/service"
+	"github.com/carillon-rt/carillon/kit/telemetry"
+	"github.com/carillon-rt/carillon/kit/unread"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/publisher"
 )
@@ -37,6 +41,7 @@ type API struct {
 	webhooks  *webhook.Service
 	handler   http.Handler
 	listener  net.Listener // nil without a port of its own
+	unread    prometheus.Counter
 }
 
 // New builds the service and binds its port, if it has one. apps must hold secrets.
@@ -48,7 +53,9 @@ func New(cfg Config, deps service.Deps, apps *app.Registry) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &API{cfg: cfg, deps: deps, webhooks: hooks}
+	a := &API{cfg: cfg, deps: deps, webhooks: hooks, unread: telemetry.Register(deps.Metrics, prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "carillon_api_http_unread_total", Help: "HTTP requests on the API's own port that could not be read, or did not arrive in time.",
+	}))}
 	a.publisher = publisher.New(publisher.Config{
 		Partitions: cfg.Partitions, Timeout: cfg.PublishTimeout, Durable: durable(apps),
 	}, deps.NATS.Req, a.routers, time.Now)
@@ -125,7 +132,7 @@ func (a *API) serve(ctx context.Context) error {
 		defer close(closed)
 		a.shutdown(server)
 	})
-	err := server.Serve(a.listener)
+	err := server.Serve(unread.Watch(server, a.listener, a.unread.Inc))
 	if !stop() {
 		<-closed
 	}

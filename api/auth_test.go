@@ -32,6 +32,7 @@ func TestAuthentication(t *testing.T) {
 		{"right", ok, 200, "{}"},
 		{"second key", with(func(r *request) { r.key, r.secret = key2, secret2 }), 200, "{}"},
 		{"disabled key", with(func(r *request) { r.key, r.secret = "off-key", "x" }), 401, "not an enabled key"},
+		{"key without a secret", with(func(r *request) { r.key, r.secret = "open-key", "" }), 401, "has no secret"},
 		{"unknown key", with(func(r *request) { r.key, r.secret = "nobody", "x" }), 401, "not an enabled key"},
 		{"key of another app", with(func(r *request) { r.key, r.secret = "key-of-5", "secret-of-5" }), 401, "not an enabled key"},
 		{"wrong secret", with(func(r *request) { r.key, r.secret = key, "x" }), 401, `POST\\n/apps/3/events\\nauth_key=278d425bdf160c739803`},

@@ -43,7 +43,7 @@ const (
 func apps() []app.App {
 	return []app.App{
 		{
-			ID: "3", Keys: []app.Key{{Key: key, Secret: secret}, {Key: key2, Secret: secret2}, {Key: "off-key", Secret: "x", Disabled: true}},
+			ID: "3", Keys: []app.Key{{Key: key, Secret: secret}, {Key: key2, Secret: secret2}, {Key: "off-key", Secret: "x", Disabled: true}, {Key: "open-key"}},
 			Policies: []app.Policy{{Match: "durable-*", History: app.History{Size: 10, TTL: time.Minute}}},
 		},
 		{ID: "4", Disabled: true, Keys: []app.Key{{Key: "key-of-4", Secret: "secret-of-4"}}},

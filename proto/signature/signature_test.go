@@ -95,3 +95,10 @@ func TestAuth(t *testing.T) {
 		}
 	}
 }
+
+// TestNoSecret: with an empty secret everybody can sign, so nothing is right.
+func TestNoSecret(t *testing.T) {
+	if text := "POST\n/apps/3/events\n"; Verify("", text, Sign("", text)) {
+		t.Error("a signature under the empty secret is taken")
+	}
+}

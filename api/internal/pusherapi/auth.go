@@ -54,6 +54,9 @@ func (au *authenticator) check(a *app.App, method, path string, q params) error 
 	if !ok {
 		return refuse(http.StatusUnauthorized, "auth_key %q is not an enabled key of app %s", name, a.ID)
 	}
+	if key.Secret == "" {
+		return refuse(http.StatusUnauthorized, "auth_key %q has no secret here, so nobody can sign with it", name)
+	}
 	if err := au.fresh(q.get("auth_timestamp")); err != nil {
 		return err
 	}

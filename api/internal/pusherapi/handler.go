@@ -5,9 +5,11 @@ package pusherapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -166,19 +168,27 @@ func (h *Handler) readBody(r *http.Request) ([]byte, error) {
 	}
 	if r.ContentLength > 0 {
 		body := make([]byte, r.ContentLength)
-		if _, err := io.ReadFull(r.Body, body); err != nil {
-			return nil, refuse(http.StatusBadRequest, "the body ends before its %d bytes: %v", r.ContentLength, err)
+		if n, err := io.ReadFull(r.Body, body); err != nil {
+			return nil, unread(err, fmt.Sprintf("%d of %d bytes", n, r.ContentLength))
 		}
 		return body, nil
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, h.cfg.BodyMax+1))
 	if err != nil {
-		return nil, refuse(http.StatusBadRequest, "read the body: %v", err)
+		return nil, unread(err, fmt.Sprintf("%d bytes", len(body)))
 	}
 	if int64(len(body)) > h.cfg.BodyMax {
 		return nil, refuse(http.StatusRequestEntityTooLarge, "the body has more than %d bytes", h.cfg.BodyMax)
 	}
 	return body, nil
+}
+
+// unread refuses a body of which only a part came.
+func unread(err error, came string) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return refuse(http.StatusRequestTimeout, "the body did not arrive in time: %s came", came)
+	}
+	return refuse(http.StatusBadRequest, "the body can't be read beyond %s: %v", came, err)
 }
 
 func (h *Handler) dispatch(ctx context.Context, c *call) (answer, error) {
