@@ -189,12 +189,7 @@ func (a *attachment) complete() {
 		c.members = append(c.members, membership{a.keys[0].Name, a.how.Member.ID})
 	}
 	a.tell()
-	for _, d := range a.Held {
-		f := d.Frames[c.enc]
-		if f != nil && a.floor.Passes(d) && !(d.Excludes && d.Exclude == c.conn.Handle()) {
-			c.conn.SendShared(f)
-		}
-	}
+	sendSome(c.conn, a.Held, c.enc, a.floor)
 	a.Held = nil
 	for _, key := range a.keys {
 		if ch := c.h.table.Lookup(key); ch != nil {

@@ -1,7 +1,10 @@
 package edge
 
 import (
+	"slices"
+
 	"github.com/carillon-rt/carillon/gateway/internal/hub"
+	"github.com/carillon-rt/carillon/gateway/internal/loop"
 )
 
 // arrive takes a delivery for the end of the turn.
@@ -20,24 +23,17 @@ func (h *handler) expand(ch *hub.Channel) {
 		return
 	}
 	h.stats.publications.Add(uint64(len(turn)))
-	special := h.special(ch)
+	excluded := h.excluded(turn)
 	for i := range ch.Groups {
-		g := &ch.Groups[i]
+		g, floors := &ch.Groups[i], ch.Floors(i)
 		h.stats.deliveries.Add(uint64(len(turn)) * uint64(len(g.Slots)))
 		frame := joined(turn, g.Encoding)
-		if frame == nil {
-			continue
-		}
-		if len(special) == 0 {
+		switch {
+		case frame == nil:
+		case len(excluded) > 0 || floors != nil:
+			h.expandSome(g, turn, frame, excluded, floors)
+		default:
 			for _, slot := range g.Slots {
-				h.loop.ConnAt(slot).SendShared(frame)
-			}
-			continue
-		}
-		for _, slot := range g.Slots {
-			if contains(special, slot) {
-				h.sendSome(ch, slot, g.Encoding)
-			} else {
 				h.loop.ConnAt(slot).SendShared(frame)
 			}
 		}
@@ -45,33 +41,38 @@ func (h *handler) expand(ch *hub.Channel) {
 	h.table.Expanded(ch)
 }
 
-// special lists the slots that may not get all of the turn: excluded
-// connections, and subscribers that were told a part of it already.
-func (h *handler) special(ch *hub.Channel) []int32 {
+// expandSome is for groups with subscribers that may not get all of the turn:
+// connections that are excluded, or were told a part of it already.
+func (h *handler) expandSome(g *hub.Group, turn []*hub.Delivery, frame *hub.Frame, excluded []int32, floors []hub.Floor) {
+	for i, slot := range g.Slots {
+		c, floor := h.loop.ConnAt(slot), hub.Floor{}
+		if floors != nil {
+			floor = floors[i]
+		}
+		if floor != (hub.Floor{}) || slices.Contains(excluded, slot) {
+			sendSome(c, turn, g.Encoding, floor)
+			continue
+		}
+		c.SendShared(frame)
+	}
+}
+
+// excluded lists the slots of connections that must not get all of the turn.
+func (h *handler) excluded(turn []*hub.Delivery) []int32 {
 	var slots []int32
-	for _, d := range ch.Turn() {
+	for _, d := range turn {
 		if d.Excludes && int(d.Exclude.Loop) == h.index {
 			slots = append(slots, d.Exclude.Slot)
 		}
 	}
-	return ch.AppendFloored(slots)
+	return slots
 }
 
-func contains(slots []int32, slot int32) bool {
-	for _, s := range slots {
-		if s == slot {
-			return true
-		}
-	}
-	return false
-}
-
-// sendSome sends to slot what of the turn is meant for it.
-func (h *handler) sendSome(ch *hub.Channel, slot int32, enc uint8) {
-	c := h.loop.ConnAt(slot)
-	for _, d := range ch.Turn() {
+// sendSome sends to c what is meant for it.
+func sendSome(c *loop.Conn, deliveries []*hub.Delivery, enc uint8, floor hub.Floor) {
+	for _, d := range deliveries {
 		f := d.Frames[enc]
-		if f == nil || (d.Excludes && d.Exclude == c.Handle()) || ch.Skips(slot, d) {
+		if f == nil || (d.Excludes && d.Exclude == c.Handle()) || !floor.Passes(d) {
 			continue
 		}
 		c.SendShared(f)

@@ -11,14 +11,10 @@ import (
 type passing struct {
 	turn  []*Delivery // what arrived in this turn
 	holds []*Hold     // subscriptions that are not complete yet
-	// floors are subscribers that have been told more than was delivered
-	// here. Few and short-lived.
-	floors []slotFloor
-}
-
-type slotFloor struct {
-	slot  int32
-	floor Floor
+	// floors are those of the subscribers, by group: nil, or as long as the
+	// group's Slots. All subscribers of a cached value have one until
+	// something is published: looking for one must not take time.
+	floors [][]Floor
 }
 
 const (
@@ -128,56 +124,89 @@ func (t *Table) Expanded(ch *Channel) {
 	if p == nil {
 		return
 	}
-	p.floors = slices.DeleteFunc(p.floors, func(f slotFloor) bool { return f.passedBy(p.turn) })
+	ch.liftFloors(p)
 	clear(p.turn)
 	p.turn = p.turn[:0]
 	t.calm(ch)
 }
 
-// passedBy: member events and positions have floors of their own; one that is
-// zero counts as passed.
-func (f slotFloor) passedBy(turn []*Delivery) bool {
-	version, position := f.floor.Version == 0, f.floor.Position == 0
-	for _, d := range turn {
-		version = version || d.Version >= f.floor.Version && isMember(d)
-		position = position || d.Position >= f.floor.Position && d.Position != 0
+// Floors are those of the subscribers in Groups[group].Slots; nil when none
+// has one.
+func (ch *Channel) Floors(group int) []Floor {
+	if ch.passing == nil || group >= len(ch.passing.floors) {
+		return nil
 	}
-	return version && position
+	return ch.passing.floors[group]
 }
 
-// AppendFloored appends the slots that have a floor: for these Skips has to
-// be asked.
-func (ch *Channel) AppendFloored(slots []int32) []int32 {
-	if p := ch.passing; p != nil {
-		for i := range p.floors {
-			slots = append(slots, p.floors[i].slot)
+// addFloor gives the newest subscriber of a group its floor.
+func (t *Table) addFloor(ch *Channel, group int, floor Floor) {
+	g, floors := &ch.Groups[group], ch.Floors(group)
+	if floors == nil {
+		if floor == (Floor{}) {
+			return
 		}
+		floors = make([]Floor, len(g.Slots)-1, len(g.Slots))
 	}
-	return slots
+	p := t.passing(ch)
+	for len(p.floors) <= group {
+		p.floors = append(p.floors, nil)
+	}
+	p.floors[group] = append(floors, floor)
+	if floor != (Floor{}) {
+		g.floored++
+	}
 }
 
-// Skips says whether slot has been told about d already.
-func (ch *Channel) Skips(slot int32, d *Delivery) bool {
-	if p := ch.passing; p != nil {
-		for i := range p.floors {
-			if p.floors[i].slot == slot {
-				return !p.floors[i].floor.Passes(d)
+// dropFloor forgets the floor of Slots[i], whose place the last one takes.
+func (t *Table) dropFloor(ch *Channel, group, i int) {
+	floors := ch.Floors(group)
+	if floors == nil {
+		return
+	}
+	last := len(floors) - 1
+	if floors[i] != (Floor{}) {
+		ch.Groups[group].floored--
+	}
+	floors[i] = floors[last]
+	ch.passing.floors[group] = floors[:last]
+	ch.settleFloors(ch.passing)
+	t.calm(ch)
+}
+
+// liftFloors forgets the floors that the turn has passed.
+func (ch *Channel) liftFloors(p *passing) {
+	for group, floors := range p.floors {
+		for i, f := range floors {
+			if f != (Floor{}) && f.passedBy(p.turn) {
+				floors[i] = Floor{}
+				ch.Groups[group].floored--
 			}
 		}
 	}
-	return false
+	ch.settleFloors(p)
 }
 
-// addFloor says that slot has been told everything up to floor.
-func (t *Table) addFloor(ch *Channel, slot int32, floor Floor) {
-	p := t.passing(ch)
-	p.floors = append(p.floors, slotFloor{slot, floor})
-}
-
-// dropFloor forgets the floor of a subscriber that is gone.
-func (t *Table) dropFloor(ch *Channel, slot int32) {
-	if p := ch.passing; p != nil {
-		p.floors = slices.DeleteFunc(p.floors, func(f slotFloor) bool { return f.slot == slot })
-		t.calm(ch)
+// settleFloors lets groups without floors do without room for them.
+func (ch *Channel) settleFloors(p *passing) {
+	used := 0
+	for group := range p.floors {
+		if ch.Groups[group].floored == 0 {
+			p.floors[group] = nil
+			continue
+		}
+		used = group + 1
 	}
+	p.floors = p.floors[:used]
+}
+
+// passedBy: member events and positions have floors of their own; one that is
+// zero counts as passed.
+func (f Floor) passedBy(turn []*Delivery) bool {
+	version, position := f.Version == 0, f.Position == 0
+	for _, d := range turn {
+		version = version || d.Version >= f.Version && isMember(d)
+		position = position || d.Position >= f.Position && d.Position != 0
+	}
+	return version && position
 }

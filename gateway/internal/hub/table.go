@@ -30,8 +30,9 @@ type Channel struct {
 
 // Group is the subscribers of one encoding.
 type Group struct {
-	Encoding uint8
 	Slots    []int32
+	Encoding uint8
+	floored  int32 // how many of its subscribers have a floor
 }
 
 // NewTable returns an empty table.
@@ -67,26 +68,26 @@ func (t *Table) channel(key channel.Key) *Channel {
 // channel's Turn before: those publications are not for the newcomer.
 func (t *Table) Add(key channel.Key, slot int32, enc uint8, floor Floor) {
 	ch := t.channel(key)
-	g := ch.group(enc)
+	group := ch.group(enc)
+	g := &ch.Groups[group]
 	g.Slots = append(g.Slots, slot)
 	for int(slot) >= len(t.refs) {
 		t.refs = append(t.refs, make([]([]ref), max(64, len(t.refs)))...)
 	}
 	t.refs[slot] = append(t.refs[slot], ref{ch: ch, index: int32(len(g.Slots) - 1), enc: enc})
-	if floor != (Floor{}) {
-		t.addFloor(ch, slot, floor)
-	}
+	t.addFloor(ch, group, floor)
 	t.subs++
 }
 
-func (ch *Channel) group(enc uint8) *Group {
+// group gives the index of the group of an encoding.
+func (ch *Channel) group(enc uint8) int {
 	for i := range ch.Groups {
 		if ch.Groups[i].Encoding == enc {
-			return &ch.Groups[i]
+			return i
 		}
 	}
 	ch.Groups = append(ch.Groups, Group{Encoding: enc})
-	return &ch.Groups[len(ch.Groups)-1]
+	return len(ch.Groups) - 1
 }
 
 // Remove ends a subscription. It returns false if there is none.
@@ -127,7 +128,9 @@ func (t *Table) RemoveAll(slot int32, visit func(channel.Key)) {
 // group moves into its place.
 func (t *Table) drop(slot int32, r ref) {
 	ch := r.ch
-	g := ch.group(r.enc)
+	group := ch.group(r.enc)
+	t.dropFloor(ch, group, int(r.index))
+	g := &ch.Groups[group]
 	last := int32(len(g.Slots) - 1)
 	moved := g.Slots[last]
 	g.Slots[r.index] = moved
@@ -141,7 +144,6 @@ func (t *Table) drop(slot int32, r ref) {
 			}
 		}
 	}
-	t.dropFloor(ch, slot)
 	t.subs--
 	t.forget(ch)
 }

@@ -13,7 +13,12 @@ import (
 func key(n int) channel.Key { return channel.Key{App: "a", Name: fmt.Sprint("c", n)} }
 
 // model is what a Table has to agree with: plain maps.
-type model map[channel.Key]map[int32]uint8
+type model map[channel.Key]map[int32]subscriber
+
+type subscriber struct {
+	enc   uint8
+	floor Floor
+}
 
 func (m model) check(t *testing.T, table *Table) {
 	t.Helper()
@@ -27,21 +32,25 @@ func (m model) check(t *testing.T, table *Table) {
 		if ch == nil {
 			t.Fatalf("%v is missing", k)
 		}
-		have := map[int32]uint8{}
-		for _, g := range ch.Groups {
-			for _, s := range g.Slots {
+		have := map[int32]subscriber{}
+		for gi, g := range ch.Groups {
+			floors := ch.Floors(gi)
+			for i, s := range g.Slots {
 				if _, twice := have[s]; twice {
 					t.Fatalf("%v has slot %d twice", k, s)
 				}
-				have[s] = g.Encoding
+				have[s] = subscriber{enc: g.Encoding}
+				if floors != nil {
+					have[s] = subscriber{g.Encoding, floors[i]}
+				}
 			}
 		}
 		if len(have) != len(slots) {
 			t.Fatalf("%v has slots %v, want %v", k, have, slots)
 		}
-		for s, enc := range slots {
-			if have[s] != enc {
-				t.Fatalf("%v slot %d has encoding %d, want %d", k, s, have[s], enc)
+		for s, want := range slots {
+			if have[s] != want {
+				t.Fatalf("%v slot %d is %v, want %v", k, s, have[s], want)
 			}
 		}
 	}
@@ -62,11 +71,12 @@ func TestTableAgreesWithMaps(t *testing.T) {
 				if there {
 					continue
 				}
-				table.Add(k, slot, enc, Floor{})
+				sub := subscriber{enc, Floor{Version: r.Uint64N(3)}}
+				table.Add(k, slot, enc, sub.floor)
 				if m[k] == nil {
-					m[k] = map[int32]uint8{}
+					m[k] = map[int32]subscriber{}
 				}
-				m[k][slot] = enc
+				m[k][slot] = sub
 			case 3:
 				if table.Remove(k, slot) != there {
 					t.Fatalf("seed %d: Remove(%v, %d) is %v", seed, k, slot, !there)
@@ -139,10 +149,10 @@ func TestFloors(t *testing.T) {
 			table.Add(key(1), 4, 0, c.floor)
 			table.Add(key(1), 5, 0, Floor{})
 			ch := table.Lookup(key(1))
-			if got := ch.Skips(4, c.d); got != c.skips {
-				t.Errorf("Skips is %v", got)
+			if got := !ch.Floors(0)[0].Passes(c.d); got != c.skips {
+				t.Errorf("skipped: %v", got)
 			}
-			if ch.Skips(5, c.d) {
+			if !ch.Floors(0)[1].Passes(c.d) {
 				t.Error("a subscriber without floor was skipped")
 			}
 			c.d.Key = key(1)
@@ -150,11 +160,23 @@ func TestFloors(t *testing.T) {
 				t.Fatal("the first delivery of a turn was not announced")
 			}
 			table.Expanded(ch)
-			if kept := len(ch.AppendFloored(nil)); kept == 0 && c.d.Position < c.floor.Position {
+			if kept := len(floored(ch)); kept == 0 && c.d.Position < c.floor.Position {
 				t.Error("a floor was forgotten before it was passed")
 			}
 		})
 	}
+}
+
+// floored lists the slots that have a floor.
+func floored(ch *Channel) (slots []int32) {
+	for group := range ch.Groups {
+		for i, floor := range ch.Floors(group) {
+			if floor != (Floor{}) {
+				slots = append(slots, ch.Groups[group].Slots[i])
+			}
+		}
+	}
+	return slots
 }
 
 func TestFloorsAreForgottenOncePassedOrUnsubscribed(t *testing.T) {
@@ -164,11 +186,11 @@ func TestFloorsAreForgottenOncePassedOrUnsubscribed(t *testing.T) {
 	ch := table.Lookup(key(1))
 	table.Arrive(&Delivery{Key: key(1), Kind: message.MemberRemoved, Version: 4})
 	table.Expanded(ch)
-	if got := ch.AppendFloored(nil); !slices.Equal(got, []int32{2}) {
+	if got := floored(ch); !slices.Equal(got, []int32{2}) {
 		t.Fatalf("floors of %v are left, want [2]", got)
 	}
 	table.Remove(key(1), 2)
-	if got := ch.AppendFloored(nil); len(got) != 0 {
+	if got := floored(ch); len(got) != 0 {
 		t.Fatalf("floors of %v are left", got)
 	}
 }
