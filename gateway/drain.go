@@ -35,7 +35,7 @@ func (g *Gateway) serve(ctx context.Context) error {
 	defer stop()
 	clients, requests := make(chan error, 1), make(chan error, 1)
 	go func() { clients <- g.edge.Run(runCtx) }()
-	go func() { requests <- g.http.Serve(g.handOver) }()
+	go func() { requests <- g.http.Serve(g.requests) }()
 	select {
 	case <-ctx.Done():
 		g.drain(runCtx)

@@ -22,6 +22,7 @@ import (
 	"github.com/carillon-rt/carillon/kit/natsconn"
 	"github.com/carillon-rt/carillon/kit/run"
 	"github.com/carillon-rt/carillon/kit/service"
+	"github.com/carillon-rt/carillon/kit/unread"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/publisher"
 )
@@ -38,6 +39,10 @@ type Options struct {
 	// HTTP serves the requests on the public port that are no client's
 	// connection. Nil: /up says 200, everything else is not found.
 	HTTP http.Handler
+	// ReadTimeout is how long a client may take to send such a request (0:
+	// 15 s), IdleTimeout how long its connection is kept between requests (0:
+	// 2 minutes).
+	ReadTimeout, IdleTimeout time.Duration
 }
 
 // Gateway is one gateway node.
@@ -65,6 +70,7 @@ type Gateway struct {
 	edge     *edge.Edge
 	handOver *loop.HandOverListener
 	http     *http.Server
+	requests net.Listener // handOver, watched
 }
 
 var (
@@ -85,7 +91,8 @@ func New(cfg Config, deps service.Deps, apps *app.Registry, opts Options) (*Gate
 	if err := g.assemble(apps); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	g.http = httpServer(opts.HTTP, cfg, deps.Log)
+	g.http = httpServer(opts, cfg, deps.Log)
+	g.requests = unread.Watch(g.http, g.handOver, unreadCounter(deps.Metrics).Inc)
 	if deps.Ops != nil {
 		deps.Ops.Ready("gateway", g.feed.Ready)
 		g.debugPages()

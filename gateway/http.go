@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"crypto/tls"
 	"fmt"
 	"io"
@@ -18,12 +19,14 @@ const (
 )
 
 // httpServer serves what the loops hand over.
-func httpServer(h http.Handler, cfg Config, log *slog.Logger) *http.Server {
+func httpServer(opts Options, cfg Config, log *slog.Logger) *http.Server {
+	h := opts.HTTP
 	if h == nil {
 		h = http.HandlerFunc(serveUp)
 	}
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: cfg.Limits.HeadTimeout, ReadTimeout: httpReadTimeout, IdleTimeout: httpIdleTimeout,
+		Handler: h, ReadHeaderTimeout: cfg.Limits.HeadTimeout,
+		ReadTimeout: cmp.Or(opts.ReadTimeout, httpReadTimeout), IdleTimeout: cmp.Or(opts.IdleTimeout, httpIdleTimeout),
 		MaxHeaderBytes: httpHeaderBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/edge"
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
+	"github.com/carillon-rt/carillon/kit/telemetry"
 )
 
 // collector exports what loops and hub count. The counters live in the loops
@@ -18,6 +19,13 @@ func registerMetrics(reg prometheus.Registerer, e *edge.Edge) {
 	if reg != nil {
 		reg.MustRegister(collector{e})
 	}
+}
+
+// unreadCounter counts what net/http refuses before any handler sees it.
+func unreadCounter(reg prometheus.Registerer) prometheus.Counter {
+	return telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "carillon_gateway_http_unread_total", Help: "HTTP requests that could not be read, or did not arrive in time.",
+	}))
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {

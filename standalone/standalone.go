@@ -153,7 +153,9 @@ func (n *Node) build(ctx context.Context, deps service.Deps) (s *services, err e
 		if err != nil {
 			return nil, err
 		}
-		if s.gateway, err = gateway.New(n.cfg.Gateway, deps, public, gateway.Options{HTTP: http}); err != nil {
+		if s.gateway, err = gateway.New(n.cfg.Gateway, deps, public, gateway.Options{
+			HTTP: http, ReadTimeout: n.cfg.API.ReadTimeout, IdleTimeout: n.cfg.API.IdleTimeout,
+		}); err != nil {
 			return nil, err
 		}
 	}
