@@ -40,20 +40,20 @@ func (s *Shard) Confirm(d *presence.Delta, refused []int, nowMs int64, out *[]Ef
 
 // apply does the work of both; with refused nil the limits decide.
 func (s *Shard) apply(d *presence.Delta, refused []int, nowMs int64, out *[]Effect) (*gateway, Verdict) {
-	s.begin(nowMs, out)
-	defer s.end()
+	s.news.begin(nowMs, out)
+	defer s.news.end()
 	g, verdict := s.admit(d)
 	if verdict != Applied {
 		return g, verdict
 	}
 	g.last, g.refused = d.Seq, nil
 	if d.Snapshot {
-		s.replace(g, d)
+		s.census.replace(g, d)
 	}
 	for i := range d.Ops {
 		s.applyOp(g, d, i, refused)
 	}
-	delete(s.window.waiting, g.node)
+	s.window.heard(g.node)
 	return g, Applied
 }
 
@@ -76,7 +76,7 @@ func (s *Shard) admit(d *presence.Delta) (*gateway, Verdict) {
 			return nil, Missing
 		}
 		if !d.Snapshot {
-			s.clear(g)
+			s.census.clear(g)
 		}
 		g.incarnation, g.last = strings.Clone(d.Incarnation), 0
 	case d.Seq == g.last:
@@ -99,7 +99,7 @@ func (s *Shard) addGateway(d *presence.Delta) *gateway {
 func (s *Shard) applyOp(g *gateway, d *presence.Delta, i int, refused []int) {
 	op := &d.Ops[i]
 	key := channel.Key{App: op.App, Name: op.Channel}
-	s.silent = d.Snapshot && !op.Want && s.Waiting(s.nowMs)
+	s.news.silent = d.Snapshot && !op.Want && s.Waiting(s.news.nowMs)
 	switch op.Kind {
 	case presence.Join:
 		if limit := s.barrier(key, op, d.Snapshot, refused, i); limit > 0 {
@@ -109,15 +109,15 @@ func (s *Shard) applyOp(g *gateway, d *presence.Delta, i int, refused []int) {
 			g.refused[i] = limit
 			return
 		}
-		s.join(g, key, op)
+		s.census.join(g, key, op)
 	case presence.Leave:
-		s.leave(g, key, op.User)
+		s.census.leave(g, key, op.User)
 	case presence.Count:
-		s.setCount(g, key, op.Count)
+		s.census.setCount(g, key, op.Count)
 	case presence.Online:
-		s.setOnline(g, key)
+		s.census.setOnline(g, key)
 	case presence.Offline:
-		s.setOffline(g, key)
+		s.census.setOffline(g, key)
 	}
 }
 
@@ -135,132 +135,26 @@ func (s *Shard) barrier(key channel.Key, op *presence.Op, snapshot bool, refused
 	if snapshot && !op.Want {
 		return 0
 	}
-	r := s.rooms[key]
+	r := s.census.rooms[key]
 	if r != nil && r.members[op.User] != nil {
 		return 0
 	}
 	return r.full(limits, len(op.User)+len(op.RawID)+len(op.Info), s.cfg.RosterBytes)
 }
 
-func (s *Shard) join(g *gateway, key channel.Key, op *presence.Op) {
-	if op.User == "" || key.Name == "" {
-		return
+// Evict takes a gateway's incarnation out with all that it held, and says
+// whether it was there. An empty incarnation stands for any.
+func (s *Shard) Evict(node, incarnation string, nowMs int64, out *[]Effect) bool {
+	g := s.gateways[node]
+	if g == nil || (incarnation != "" && g.incarnation != incarnation) {
+		return false
 	}
-	r := s.room(key)
-	m := r.members[op.User]
-	if m == nil {
-		m = r.add(op)
-		s.memberAdded(r, m)
-	}
-	seat := s.seat(g, r)
-	if _, here := seat.users[m.ID]; !here {
-		if seat.users == nil {
-			seat.users = make(map[string]*member)
-		}
-		seat.users[m.ID] = m
-		m.holders++
-	}
-}
-
-func (s *Shard) leave(g *gateway, key channel.Key, user string) {
-	seat := g.seats[key]
-	if seat == nil {
-		return
-	}
-	m, here := seat.users[user]
-	if !here {
-		return
-	}
-	delete(seat.users, user)
-	m.holders--
-	if m.holders == 0 {
-		seat.room.remove(m)
-		s.memberRemoved(seat.room, m)
-	}
-	s.tidy(g, seat)
-}
-
-func (s *Shard) setCount(g *gateway, key channel.Key, n uint64) {
-	seat := g.seats[key]
-	if key.Name == "" || (seat == nil && n == 0) {
-		return
-	}
-	if seat == nil {
-		seat = s.seat(g, s.room(key))
-	}
-	if seat.subscriptions == n {
-		return
-	}
-	r := seat.room
-	before := r.subscriptions
-	r.subscriptions += n - seat.subscriptions // wraps back when n is the smaller one
-	seat.subscriptions = n
-	s.countChanged(r, before)
-	s.tidy(g, seat)
-}
-
-func (s *Shard) setOnline(g *gateway, key channel.Key) {
-	if _, here := g.online[key]; here || !strings.HasPrefix(key.Name, channel.OnlinePrefix) {
-		return
-	}
-	key = cloneKey(key)
-	g.online[key] = struct{}{}
-	s.online[key]++
-	if s.online[key] == 1 && !s.silent {
-		s.emit(s.onlineEffect(Online, key))
-	}
-}
-
-func (s *Shard) setOffline(g *gateway, key channel.Key) {
-	if _, here := g.online[key]; !here {
-		return
-	}
-	delete(g.online, key)
-	s.online[key]--
-	if s.online[key] == 0 {
-		delete(s.online, key)
-		s.emit(s.onlineEffect(Offline, key))
-	}
-}
-
-func (s *Shard) onlineEffect(kind Kind, key channel.Key) Effect {
-	id := strings.TrimPrefix(key.Name, channel.OnlinePrefix)
-	return Effect{Kind: kind, Key: cloneKey(key), Member: presence.Member{ID: id}, Live: true}
-}
-
-// room gives the room of a key and makes it if it is missing.
-func (s *Shard) room(key channel.Key) *room {
-	r := s.rooms[key]
-	if r == nil {
-		r = &room{key: cloneKey(key)}
-		s.rooms[r.key] = r
-	}
-	return r
-}
-
-func (s *Shard) seat(g *gateway, r *room) *seat {
-	st := g.seats[r.key]
-	if st == nil {
-		st = &seat{room: r}
-		g.seats[r.key] = st
-	}
-	return st
-}
-
-// tidy forgets a seat and a room that hold nothing any more.
-func (s *Shard) tidy(g *gateway, st *seat) {
-	if !st.empty() {
-		return
-	}
-	delete(g.seats, st.room.key)
-	if r := st.room; r.subscriptions == 0 && len(r.members) == 0 {
-		delete(s.rooms, r.key)
-	}
-}
-
-// cloneKey makes a key that aliases no message.
-func cloneKey(k channel.Key) channel.Key {
-	return channel.Key{App: strings.Clone(k.App), Name: strings.Clone(k.Name)}
+	s.news.begin(nowMs, out)
+	defer s.news.end()
+	s.census.clear(g)
+	delete(s.gateways, node)
+	s.window.heard(node)
+	return true
 }
 
 // results answers every operation with Want: refused joins, and rosters as of
@@ -276,11 +170,11 @@ func (s *Shard) results(d *presence.Delta, g *gateway) []presence.Result {
 			continue
 		}
 		if limit, refused := g.refused[i]; refused {
-			out = append(out, presence.Result{Full: true, Limit: limit, Version: s.version})
+			out = append(out, presence.Result{Full: true, Limit: limit, Version: s.news.version})
 			continue
 		}
-		res := presence.Result{Version: s.version}
-		if r := s.rooms[channel.Key{App: op.App, Name: op.Channel}]; r != nil {
+		res := presence.Result{Version: s.news.version}
+		if r := s.census.rooms[channel.Key{App: op.App, Name: op.Channel}]; r != nil {
 			if bytes += r.memberBytes; bytes > s.cfg.ReplyBytes && len(rosters) > 0 {
 				res.Deferred = true
 			} else if res.Members = rosters[r]; res.Members == nil {

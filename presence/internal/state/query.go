@@ -21,12 +21,12 @@ func (s *Shard) Query(q *presence.Query, nowMs int64) presence.Answer {
 	case q.All:
 		a.Channels, a.More = s.list(q)
 	case q.Channel != "":
-		if r := s.rooms[channel.Key{App: q.App, Name: q.Channel}]; r != nil {
+		if r := s.census.rooms[channel.Key{App: q.App, Name: q.Channel}]; r != nil {
 			a.Channels = []presence.ChannelInfo{describe(r, q.Members)}
 		}
 	case len(q.Online) > 0:
 		for _, id := range q.Online {
-			if s.online[channel.Key{App: q.App, Name: channel.OnlinePrefix + id}] > 0 {
+			if s.census.online[channel.Key{App: q.App, Name: channel.OnlinePrefix + id}] > 0 {
 				a.Online = append(a.Online, id)
 			}
 		}
@@ -40,7 +40,7 @@ func (s *Shard) Query(q *presence.Query, nowMs int64) presence.Answer {
 // sorted by name. Internal channels are listed only when asked for.
 func (s *Shard) list(q *presence.Query) (channels []presence.ChannelInfo, more bool) {
 	var found []*room
-	for key, r := range s.rooms {
+	for key, r := range s.census.rooms {
 		if key.App != q.App || key.Name <= q.After || !strings.HasPrefix(key.Name, q.Prefix) ||
 			(internal(key) && !strings.HasPrefix(q.Prefix, "#")) {
 			continue

@@ -21,6 +21,9 @@ type room struct {
 	count counting
 }
 
+// empty is what a room is once it is gone, and never before.
+func (r *room) empty() bool { return r.subscriptions == 0 && len(r.members) == 0 }
+
 // member is a user in a room.
 type member struct {
 	presence.Member

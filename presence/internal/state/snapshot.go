@@ -18,7 +18,7 @@ type holding struct {
 // operations of the snapshot then bring what is new, so that only the
 // difference is announced. What goes is announced also while the window is
 // open: somebody may have been told that it was there.
-func (s *Shard) replace(g *gateway, d *presence.Delta) {
+func (c *census) replace(g *gateway, d *presence.Delta) {
 	want := make(map[channel.Key]*holding)
 	online := make(map[channel.Key]struct{})
 	for i := range d.Ops {
@@ -41,11 +41,11 @@ func (s *Shard) replace(g *gateway, d *presence.Delta) {
 		}
 	}
 	for _, key := range sortedKeys(g.seats) {
-		s.shrink(g, key, want[key])
+		c.shrink(g, key, want[key])
 	}
 	for _, key := range sortedKeys(g.online) {
 		if _, still := online[key]; !still {
-			s.setOffline(g, key)
+			c.setOffline(g, key)
 		}
 	}
 }
@@ -53,7 +53,7 @@ func (s *Shard) replace(g *gateway, d *presence.Delta) {
 // shrink takes the members that h does not list out of a seat, and its count
 // if h has none. A member whose id or info was written anew has left and come
 // back, unless another gateway holds it too.
-func (s *Shard) shrink(g *gateway, key channel.Key, h *holding) {
+func (c *census) shrink(g *gateway, key channel.Key, h *holding) {
 	st := g.seats[key]
 	for _, user := range slices.Sorted(maps.Keys(st.users)) {
 		var op *presence.Op
@@ -62,36 +62,21 @@ func (s *Shard) shrink(g *gateway, key channel.Key, h *holding) {
 		}
 		m := st.users[user]
 		if op == nil || (m.holders == 1 && (m.RawID != op.RawID || m.Info != op.Info)) {
-			s.leave(g, key, user)
+			c.leave(g, key, user)
 		}
 	}
 	if h == nil || !h.counted {
-		s.setCount(g, key, 0)
+		c.setCount(g, key, 0)
 	}
-}
-
-// Evict takes a gateway's incarnation out with all that it held, and says
-// whether it was there. An empty incarnation stands for any.
-func (s *Shard) Evict(node, incarnation string, nowMs int64, out *[]Effect) bool {
-	g := s.gateways[node]
-	if g == nil || (incarnation != "" && g.incarnation != incarnation) {
-		return false
-	}
-	s.begin(nowMs, out)
-	defer s.end()
-	s.clear(g)
-	delete(s.gateways, node)
-	delete(s.window.waiting, node)
-	return true
 }
 
 // clear empties a gateway.
-func (s *Shard) clear(g *gateway) {
+func (c *census) clear(g *gateway) {
 	for _, key := range sortedKeys(g.seats) {
-		s.shrink(g, key, nil)
+		c.shrink(g, key, nil)
 	}
 	for _, key := range sortedKeys(g.online) {
-		s.setOffline(g, key)
+		c.setOffline(g, key)
 	}
 }
 

@@ -57,25 +57,11 @@ type Config struct {
 
 // Shard is the state of one shard. It belongs to one goroutine.
 type Shard struct {
-	cfg Config
-
-	version  uint64
+	cfg      Config
 	gateways map[string]*gateway // by node
-	rooms    map[channel.Key]*room
-	online   map[channel.Key]int // gateways at which the user is online
-
-	window struct {
-		waiting map[string]struct{} // nodes that have not reported
-		endMs   int64
-	}
-	holds  holds
-	counts []*room // rooms with a count to send later
-
-	// of the call that runs
-	out     *[]Effect
-	nowMs   int64
-	silent  bool // take changes as known
-	touched []*room
+	census   census
+	news     announcer
+	window   window
 }
 
 // New returns an empty shard without a window.
@@ -86,25 +72,25 @@ func New(cfg Config) *Shard {
 	if cfg.ReplyBytes <= 0 {
 		cfg.ReplyBytes = 2 * cfg.RosterBytes
 	}
-	return &Shard{
-		cfg: cfg, gateways: make(map[string]*gateway), rooms: make(map[channel.Key]*room),
-		online: make(map[channel.Key]int), holds: newHolds(),
-	}
+	s := &Shard{cfg: cfg, gateways: make(map[string]*gateway)}
+	s.news = announcer{app: cfg.App, window: &s.window, holds: newHolds()}
+	s.census = census{news: &s.news, rooms: make(map[channel.Key]*room), online: make(map[channel.Key]int)}
+	return s
 }
 
 // Await opens the window: nodes are the gateways that are alive.
 func (s *Shard) Await(nodes []string, nowMs int64) {
-	s.window.waiting = make(map[string]struct{}, len(nodes))
+	unheard := make([]string, 0, len(nodes))
 	for _, node := range nodes {
 		if _, known := s.gateways[node]; !known {
-			s.window.waiting[node] = struct{}{}
+			unheard = append(unheard, node)
 		}
 	}
-	s.window.endMs = nowMs + WindowMs
+	s.window.open(unheard, nowMs)
 }
 
 // Waiting says whether the window is open.
-func (s *Shard) Waiting(nowMs int64) bool { return nowMs < s.window.endMs && s.Incomplete() }
+func (s *Shard) Waiting(nowMs int64) bool { return s.window.isOpen(nowMs) }
 
 // Incomplete says whether a gateway of Await has never reported, in time or
 // later.
@@ -114,22 +100,16 @@ func (s *Shard) Incomplete() bool { return len(s.window.waiting) > 0 }
 func (s *Shard) Awaited() []string { return slices.Sorted(maps.Keys(s.window.waiting)) }
 
 // AwaitOnly stops waiting for gateways that are not among nodes.
-func (s *Shard) AwaitOnly(nodes []string) {
-	for node := range s.window.waiting {
-		if !slices.Contains(nodes, node) {
-			delete(s.window.waiting, node)
-		}
-	}
-}
+func (s *Shard) AwaitOnly(nodes []string) { s.window.keep(nodes) }
 
 // Own begins an ownership: versions from here on are above those before.
 func (s *Shard) Own(nowMs int64) { s.RaiseVersion(uint64(max(nowMs, 0)) << 20) }
 
 // RaiseVersion makes the next version higher than v.
-func (s *Shard) RaiseVersion(v uint64) { s.version = max(s.version, v) }
+func (s *Shard) RaiseVersion(v uint64) { s.news.version = max(s.news.version, v) }
 
 // Version is the last version given.
-func (s *Shard) Version() uint64 { return s.version }
+func (s *Shard) Version() uint64 { return s.news.version }
 
 // Mark gives the last delta of a gateway, false if it has nothing here.
 func (s *Shard) Mark(node string) (presence.Mark, bool) {
@@ -152,30 +132,13 @@ func (s *Shard) Marks() []presence.Mark {
 
 // Size gives the numbers of channels, members (a user counts once a channel)
 // and online users.
-func (s *Shard) Size() (channels, members, online int) {
-	for _, r := range s.rooms {
-		members += len(r.members)
-	}
-	return len(s.rooms), members, len(s.online)
-}
+func (s *Shard) Size() (channels, members, online int) { return s.census.size() }
 
-// begin sets what all changes of one call share.
-func (s *Shard) begin(nowMs int64, out *[]Effect) { s.nowMs, s.out, s.silent = nowMs, out, false }
-
-// end sends the counts that the call changed.
-func (s *Shard) end() {
-	s.flushTouched()
-	s.out, s.silent = nil, false
-}
-
-// emit announces a change: live to subscribers, and by webhook if asked for.
-func (s *Shard) emit(e Effect) {
-	s.version++
-	if !e.Live && !e.Hook {
-		return
-	}
-	e.Version, e.AtMs = s.version, s.nowMs
-	*s.out = append(*s.out, e)
+// Tick sends what was put off or held until now.
+func (s *Shard) Tick(nowMs int64, out *[]Effect) {
+	s.news.begin(nowMs, out)
+	defer s.news.end()
+	s.news.tick()
 }
 
 func (s *Shard) limits(appID string) *app.Limits {
