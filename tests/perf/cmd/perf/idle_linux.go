@@ -11,6 +11,10 @@ import (
 	"github.com/carillon-rt/carillon/tests/perf/gauge"
 )
 
+// connectBudget is the gateway's for connecting and subscribing, in CPU of
+// the raw loop, which parses neither the request nor the subscription.
+const connectBudget = 2.2
+
 // connects measures connecting and subscribing to one channel.
 func connects(b *bench, s settings, r *report) error {
 	raw, err := startRaw(b)
@@ -20,8 +24,10 @@ func connects(b *bench, s settings, r *report) error {
 	_, gateway := startApart(b)
 	name := fmt.Sprintf("connect + one subscription, %d connections", s.connects)
 	one := startOne(b)
-	for range s.repetitions {
-		for _, t := range []target{raw, gateway, one} {
+	for rep := range s.repetitions {
+		var base float64
+		for i, t := range []target{raw, gateway, one} {
+			saved := profile(b.ctx, s, t, "connect", rep)
 			before, _, err := t.cpu()
 			if err != nil {
 				return err
@@ -39,8 +45,17 @@ func connects(b *bench, s settings, r *report) error {
 			if err := f.Close(); err != nil {
 				return err
 			}
-			r.add(name, t.name, "us CPU each", float64(after.Sub(before).Total().Microseconds())/float64(s.connects))
+			each := float64(after.Sub(before).Total().Microseconds()) / float64(s.connects)
+			r.add(name, t.name, "us CPU each", each)
 			r.add(name, t.name+", rate", "connections/s", float64(s.connects)/took.Seconds())
+			if i == 0 {
+				base = each
+			} else if x := r.add(name, t.name+" / raw loop", "x", each/base); t.name == "gateway" {
+				x.budget(connectBudget)
+			}
+			if err := <-saved; err != nil {
+				return err
+			}
 			settle(b.ctx, t.pid)
 		}
 	}
@@ -49,8 +64,7 @@ func connects(b *bench, s settings, r *report) error {
 
 // goroutines counts those of a gateway before and after many connections.
 func goroutines(b *bench, s settings, r *report) error {
-	c, gateway := startApart(b)
-	_ = c
+	_, gateway := startApart(b)
 	for _, t := range []target{gateway, startOne(b)} {
 		before, err := gauge.Goroutines(b.ctx, t.ops)
 		if err != nil {

@@ -1,7 +1,7 @@
 // Command perf measures Carillon as its clients see it, next to the least
 // that a Go server can do (rawloop), in the same run and in turns: CPU per
 // delivery, memory per idle connection, goroutines, connections per second.
-// It prints a table, and JSON with -json.
+// It prints a table, and JSON with -json, and fails when a budget is exceeded.
 package main
 
 import (
@@ -67,8 +67,10 @@ func run(ctx context.Context, s settings) error {
 		}
 	}
 	r.print(os.Stdout)
-	if s.json == "" {
-		return nil
+	if s.json != "" {
+		if err := r.save(s.json); err != nil {
+			return err
+		}
 	}
-	return r.save(s.json)
+	return r.check()
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -45,14 +46,27 @@ func (r *report) add(section, what, unit string, value float64) *row {
 // budget sets the most that the row's median may be.
 func (x *row) budget(most float64) { x.Budget = most }
 
+func (x *row) kept() bool { return x.Budget == 0 || x.Median <= x.Budget }
+
 func (x *row) verdict() string {
 	switch {
 	case x.Budget == 0:
 		return ""
-	case x.Median <= x.Budget:
+	case x.kept():
 		return fmt.Sprintf("<= %g: kept", x.Budget)
 	}
 	return fmt.Sprintf("<= %g: EXCEEDED", x.Budget)
+}
+
+// check is an error that names the budgets that were not kept.
+func (r *report) check() error {
+	var errs []error
+	for _, x := range r.rows {
+		if !x.kept() {
+			errs = append(errs, fmt.Errorf("%s: %s is %.3g %s, the budget is %g", x.Section, x.What, x.Median, x.Unit, x.Budget))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (r *report) print(w io.Writer) {

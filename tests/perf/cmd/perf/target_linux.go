@@ -16,6 +16,16 @@ import (
 
 const connectWithin = 60 * time.Second
 
+// The measured app has every setting at its default: package env's own has
+// features on that send to all subscribers when one comes or goes.
+const (
+	appID  = "2002"
+	key    = "perf-key"
+	secret = "perf-secret"
+)
+
+var perfApp = env.Set(fmt.Sprintf("apps=[{id: %q, keys: [{key: %s, secret: %s}]}]", appID, key, secret))
+
 // target is a server that is measured.
 type target struct {
 	name string
@@ -59,14 +69,14 @@ func startRaw(b *bench) (target, error) {
 
 // startOne starts everything in one process.
 func startOne(b *bench) target {
-	n := env.Start(b).Gateways[0]
+	n := env.Start(b, perfApp).Gateways[0]
 	return target{name: "one process", addr: n.Public(), api: n.API(), ops: n.Ops(), pid: n.PID(), all: []int{n.PID()}}
 }
 
 // startApart starts each service in its own process; the gateway is what
 // counts.
 func startApart(b *bench) (*env.Cluster, target) {
-	c := env.Start(b, env.Apart(1))
+	c := env.Start(b, env.Apart(1), perfApp)
 	return c, gatewayTarget(c, c.Gateways[0])
 }
 
@@ -80,7 +90,7 @@ func gatewayTarget(c *env.Cluster, n *env.Node) target {
 
 // fleet connects n clients to the target.
 func (t target) fleet(n int, channels func(int) []string) (*client.Fleet, error) {
-	f, err := client.New(client.Config{Addr: t.addr, Key: env.Key, Connections: n, Channels: channels, Mark: mark})
+	f, err := client.New(client.Config{Addr: t.addr, Key: key, Connections: n, Channels: channels, Mark: mark})
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +105,7 @@ func (t target) publisher(f *client.Fleet, channel string, window int) (client.P
 	if t.api == "" {
 		return client.NewRaw(f, []byte(`{"event":"message","channel":"`+channel+`","data":"`+data+`"}`)), nil
 	}
-	app := client.App{Addr: t.api, ID: env.AppID, Key: env.Key, Secret: env.Secret}
+	app := client.App{Addr: t.api, ID: appID, Key: key, Secret: secret}
 	return client.NewHTTP(f, app, []byte(`{"name":"message","channel":"`+channel+`","data":"`+data+`"}`), window)
 }
 
