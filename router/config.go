@@ -16,7 +16,7 @@ type Config struct {
 	Partitions int `yaml:"partitions" doc:"partitions of the journal; decided by the first router of a cluster, for good: 4 for one node, 16 for a cluster"`
 	Replicas   int `yaml:"replicas" doc:"copies of every stream: 1 with one NATS server, 3 in a cluster"`
 
-	LogBytes    config.Bytes  `yaml:"log_bytes" doc:"size limit of the journal; the oldest publications go first"`
+	LogBytes    config.Bytes  `yaml:"log_bytes" doc:"size limit of the journal; the oldest publications go first; less where the NATS server has less room"`
 	IngestBytes config.Bytes  `yaml:"ingest_bytes" doc:"size limit of the queue of plain publishes; a full queue takes no more"`
 	IngestAge   time.Duration `yaml:"ingest_age" doc:"how long a plain publish waits for a router before it is dropped"`
 
@@ -39,7 +39,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Partitions: 4, Replicas: 1,
-		LogBytes: 1 << 30, IngestBytes: 256 << 20, IngestAge: 24 * time.Hour,
+		LogBytes: 512 << 20, IngestBytes: 128 << 20, IngestAge: 24 * time.Hour,
 		IdempotencyWindow: 2 * time.Minute,
 		QueuePublications: 64 << 10, QueueBytes: 32 << 20,
 		AcceptTimeout: 1800 * time.Millisecond, AckTimeout: 2 * time.Second, GiveUp: 25 * time.Second,

@@ -14,7 +14,9 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/carillon-rt/carillon/kit/config"
 	"github.com/carillon-rt/carillon/kit/leaktest"
+	"github.com/carillon-rt/carillon/kit/natsembed"
 	"github.com/carillon-rt/carillon/kit/natstest"
 	"github.com/carillon-rt/carillon/kit/service"
 	"github.com/carillon-rt/carillon/proto/app"
@@ -219,6 +221,23 @@ func TestPublishedInOrderAndAcknowledged(t *testing.T) {
 			eventually(t, "all delivered", func() bool { return len(tp.of(tt.channel)) >= n })
 			if got := tp.of(tt.channel); !slices.Equal(got, numbers(n)) {
 				t.Fatalf("delivered %d publications, not the %d in order", len(got), n)
+			}
+		})
+	}
+}
+
+// TestSmallDisk: a server with little room gets smaller streams, and a router
+// that comes again takes them as they are.
+func TestSmallDisk(t *testing.T) {
+	for _, room := range []config.Bytes{1 << 30, 300 << 20, 64 << 20} {
+		t.Run(room.String(), func(t *testing.T) {
+			srv := natstest.Server(t, func(c *natsembed.Config) { c.MaxStore = room })
+			for range 2 {
+				_, stop := start(t, srv.Deps(t, "r1", router.Role))
+				if r := publishOne(t, newPublisher(t, srv.Conns(t).Req), event("cache-s", "x")); r.Err != nil {
+					t.Fatal(r.Err)
+				}
+				stop()
 			}
 		})
 	}

@@ -28,12 +28,15 @@ type TestServer struct {
 	url string
 }
 
-// Server starts a server with its files in a directory of the test.
-func Server(t testing.TB) *TestServer {
+// Server starts a server with its files in a directory of the test. change may adjust its settings.
+func Server(t testing.TB, change ...func(*natsembed.Config)) *TestServer {
 	t.Helper()
 	cfg := natsembed.DefaultConfig()
 	cfg.Name, cfg.Dir, cfg.Listen = "natstest", t.TempDir(), "127.0.0.1:0"
 	cfg.MaxStore, cfg.MaxMemory = 4<<30, 512<<20 // as much as a test may use, whatever the disk says
+	for _, c := range change {
+		c(&cfg)
+	}
 	s := &TestServer{t: t, cfg: cfg}
 	s.Start()
 	t.Cleanup(s.Stop)

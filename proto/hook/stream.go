@@ -11,7 +11,7 @@ import (
 // Bounds of the webhook work queue.
 const (
 	StreamAge   = 24 * time.Hour
-	StreamBytes = 1 << 30
+	StreamBytes = 128 << 20
 	// StreamDuplicates is how long a Nats-Msg-Id is remembered.
 	StreamDuplicates = 2 * time.Minute
 )

@@ -5,7 +5,6 @@ package hooks
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"strconv"
 	"sync/atomic"
@@ -19,6 +18,8 @@ import (
 	"github.com/carillon-rt/carillon/kit/telemetry"
 	"github.com/carillon-rt/carillon/proto/hook"
 	"github.com/carillon-rt/carillon/proto/subject"
+
+	"github.com/carillon-rt/carillon/router/internal/stream"
 )
 
 const (
@@ -51,8 +52,8 @@ type queued struct {
 
 // New creates the work queue when it is missing. Nothing leaves before Run.
 func New(ctx context.Context, js jetstream.JetStream, replicas int, log *slog.Logger, reg prometheus.Registerer) (*Sender, error) {
-	if _, err := js.CreateOrUpdateStream(ctx, hook.StreamConfig(replicas)); err != nil {
-		return nil, fmt.Errorf("set up stream %s: %w", subject.HookStream, err)
+	if _, err := stream.SetUp(ctx, js, hook.StreamConfig(replicas), log); err != nil {
+		return nil, err
 	}
 	total := telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "carillon_router_hooks_total", Help: "Webhook events queued, or lost because the queue was full or away.",

@@ -15,6 +15,8 @@ import (
 
 	"github.com/carillon-rt/carillon/proto/cluster"
 	"github.com/carillon-rt/carillon/proto/subject"
+
+	"github.com/carillon-rt/carillon/router/internal/stream"
 )
 
 const (
@@ -52,7 +54,6 @@ type Journal struct {
 	// owned by Open, then by Run
 	created    time.Time
 	generation uint64
-	retention  time.Duration
 	suspicions int
 	kick       chan struct{}
 }
@@ -99,28 +100,27 @@ func (j *Journal) Check() {
 
 // Bounds gives the first and last sequence of the log: 1 and 0 when it is new.
 func (j *Journal) Bounds(ctx context.Context) (first, last uint64, err error) {
-	stream, err := j.js.Stream(ctx, subject.JournalStream)
+	log, err := j.js.Stream(ctx, subject.JournalStream)
 	if err != nil {
 		return 0, 0, fmt.Errorf("look at %s: %w", subject.JournalStream, err)
 	}
-	state := stream.CachedInfo().State
+	state := log.CachedInfo().State
 	return max(state.FirstSeq, 1), state.LastSeq, nil
 }
 
 // setUp creates or updates the streams. A stream that is new has a new epoch.
 func (j *Journal) setUp(ctx context.Context) error {
-	j.retention = j.cfg.Retention()
-	stream, err := j.js.CreateOrUpdateStream(ctx, j.cfg.logStream(j.retention))
+	log, err := stream.SetUp(ctx, j.js, j.cfg.logStream(j.cfg.Retention()), j.log)
 	if err != nil {
-		return fmt.Errorf("set up stream %s: %w", subject.JournalStream, err)
+		return err
 	}
-	if _, err := j.js.CreateOrUpdateStream(ctx, j.cfg.ingestStream()); err != nil {
-		return fmt.Errorf("set up stream %s: %w", subject.IngestStream, err)
+	if _, err := stream.SetUp(ctx, j.js, j.cfg.ingestStream(), j.log); err != nil {
+		return err
 	}
 	if j.generation, err = cluster.Generation(ctx, j.kv); err != nil {
 		return err
 	}
-	info := stream.CachedInfo()
+	info := log.CachedInfo()
 	j.created = info.Created
 	j.highest.Store(info.State.LastSeq)
 	j.setEpoch()
@@ -171,7 +171,7 @@ func (j *Journal) check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	high := j.highest.Load() // before the look: what is acknowledged after it proves nothing
-	stream, err := j.js.Stream(ctx, subject.JournalStream)
+	log, err := j.js.Stream(ctx, subject.JournalStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		j.log.Error("the journal's stream is gone, creating it again: a new epoch begins", "stream", subject.JournalStream)
 		return j.setUp(ctx)
@@ -179,7 +179,7 @@ func (j *Journal) check(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look at %s: %w", subject.JournalStream, err)
 	}
-	info := stream.CachedInfo()
+	info := log.CachedInfo()
 	generation, err := cluster.Generation(ctx, j.kv)
 	if err != nil {
 		return err
@@ -191,21 +191,23 @@ func (j *Journal) check(ctx context.Context) error {
 		j.log.Warn("a new epoch of the journal has begun", "epoch", j.Epoch())
 		return nil
 	}
-	if err := j.raiseRetention(ctx); err != nil {
+	if err := j.raiseRetention(ctx, info.Config); err != nil {
 		return err
 	}
 	return j.checkBackwards(ctx, info.State.LastSeq, high)
 }
 
-func (j *Journal) raiseRetention(ctx context.Context) error {
+// raiseRetention makes the log keep what the policies want. Another router,
+// with fewer apps, may have lowered it.
+func (j *Journal) raiseRetention(ctx context.Context, cfg jetstream.StreamConfig) error {
 	want := j.cfg.Retention()
-	if want <= j.retention {
+	if want <= cfg.MaxAge {
 		return nil
 	}
-	if _, err := j.js.UpdateStream(ctx, j.cfg.logStream(want)); err != nil {
+	cfg.MaxAge, cfg.Duplicates = want, min(j.cfg.IdempotencyWindow, want)
+	if _, err := j.js.UpdateStream(ctx, cfg); err != nil {
 		return fmt.Errorf("raise the retention of %s to %s: %w", subject.JournalStream, want, err)
 	}
-	j.retention = want
 	j.log.Info("the journal keeps publications for longer now", "retention", want)
 	return nil
 }

@@ -97,6 +97,24 @@ func TestRetentionIsRaised(t *testing.T) {
 	}
 }
 
+// TestRetentionIsRaisedAgain: another router, which knows fewer apps, starts
+// and lowers what this one needs.
+func TestRetentionIsRaisedAgain(t *testing.T) {
+	srv := natstest.Server(t)
+	j := open(t, srv, func() time.Duration { return 3 * time.Hour })
+	open(t, srv, hour)
+	if err := j.check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := j.js.Stream(t.Context(), subject.JournalStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.CachedInfo().Config.MaxAge; got != 3*time.Hour {
+		t.Fatalf("the log keeps %s, want 3h", got)
+	}
+}
+
 // TestRePublish: what is stored comes on the live subject with the headers
 // that gateways find gaps by.
 func TestRePublish(t *testing.T) {
