@@ -393,3 +393,39 @@ func TestOneSpanForASampledPublication(t *testing.T) {
 		t.Fatalf("spans %+v, want one consumer span below the publisher's", got)
 	}
 }
+
+// A reply of a batched read that got lost on the way is a hole in what was
+// read: it must be read again, not skipped.
+func TestReadWithAHoleIsReadAgain(t *testing.T) {
+	srv := natstest.Server(t)
+	feed := ok(NewFeed(FeedConfig{Partitions: 1}, FeedDeps{Conns: srv.Conns(t), Log: natstest.Logger(t)}))(t)
+	p, sink := feed.parts[0], newRecorder()
+	p.sink, p.timer = sink, time.NewTimer(time.Hour)
+	p.started(1, nil)
+	reply := func(seq, prev uint64) {
+		p.takeReply(&nats.Msg{
+			Subject: p.inbox + "." + strconv.FormatUint(p.read.round, 10), Data: batch(fmt.Sprint(seq)),
+			Header: nats.Header{headerSeq: {fmt.Sprint(seq)}, headerPrev: {fmt.Sprint(prev)}},
+		})
+	}
+	end := func() {
+		p.takeReply(&nats.Msg{Subject: p.inbox + "." + strconv.FormatUint(p.read.round, 10), Header: nats.Header{headerStatus: {"204"}}})
+	}
+	p.takeLive(&nats.Msg{Data: batch("5"), Header: nats.Header{headerSeq: {"5"}, headerPrev: {"4"}}})
+	p.step(time.Now())
+	reply(1, 0)
+	reply(2, 1)
+	reply(4, 3) // 3 is lost
+	end()
+	if last := p.chain.Last(); last > 2 {
+		t.Fatalf("delivered up to %d over a hole: %v", last, sink.got)
+	}
+	p.step(time.Now().Add(time.Minute))
+	first := p.chain.Last()
+	reply(first, 0)
+	for seq := first + 1; seq <= 4; seq++ {
+		reply(seq, seq-1)
+	}
+	end()
+	sink.untilGot(t, "2@2", "3@3", "4@4", "5@5")
+}

@@ -176,12 +176,7 @@ func (r *read) done() {
 func (p *partition) gapCame(m *nats.Msg, status string) {
 	r := &p.read
 	if status == "" {
-		if b, ok := batchOf(m); ok && len(r.got) < readBatches {
-			r.got = append(r.got, b)
-			r.deadline = time.Now().Add(p.feed.cfg.Timeout)
-			return
-		}
-		p.feed.metrics.malformed.Inc()
+		p.gapGrows(m)
 		return
 	}
 	if len(r.got) > 0 && r.got[0].Seq <= max(p.chain.Last(), 1) {
@@ -192,6 +187,23 @@ func (p *partition) gapCame(m *nats.Msg, status string) {
 	r.then = readGap
 	r.start(p, readState)
 	r.got = got
+}
+
+// gapGrows takes one batch of a readGap. Each names the one before it in the
+// answer: replies get lost when they come faster than they are taken.
+func (p *partition) gapGrows(m *nats.Msg) {
+	r := &p.read
+	b, ok := batchOf(m)
+	if !ok || len(r.got) == readBatches {
+		p.feed.metrics.malformed.Inc()
+		return
+	}
+	if n := len(r.got); b.Prev != 0 && n == 0 || n > 0 && b.Prev != r.got[n-1].Seq {
+		r.fail(p, "a part of the answer was lost")
+		return
+	}
+	r.got = append(r.got, b)
+	r.deadline = time.Now().Add(p.feed.cfg.Timeout)
 }
 
 // fill delivers what a read has found and is proven to be without holes.
