@@ -161,6 +161,10 @@ func (e *Edge) StopListening() {
 	e.listeners = nil
 }
 
+// Start says that everything of a partition after last will be delivered: see
+// hub.Interest.Start.
+func (e *Edge) Start(partition int, last message.Position) { e.interest.Start(partition, last) }
+
 // Deliver gives a publication of a partition to those who want it: see
 // hub.Interest.Deliver.
 func (e *Edge) Deliver(partition int, pos message.Position, pub *message.Publication) {

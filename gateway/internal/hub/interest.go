@@ -23,7 +23,7 @@ type Config struct {
 	// must not block and must not fail.
 	Post func(loop int, d *Delivery)
 	// Room blocks until the loops' mailboxes have room. It is called without
-	// locks, before each publication that is wanted.
+	// locks, before each publication, wanted or not.
 	Room func()
 	// Exclude resolves a socket id of this node, false for others.
 	Exclude func(socketID string) (loop.Handle, bool)
@@ -42,7 +42,7 @@ type shard struct {
 	// guarded by mu
 	entries  map[channel.Key]*entry
 	position message.Position // of what was delivered last
-	_        [24]byte         // keeps neighbours' locks off this cache line
+	_        [40]byte         // keeps neighbours' locks off this cache line
 }
 
 // entry counts the subscriptions of a channel by encoding and loop.
@@ -59,6 +59,16 @@ func NewInterest(cfg Config) *Interest {
 		in.shards[i].entries = map[channel.Key]*entry{}
 	}
 	return in
+}
+
+// Start says that everything of a partition after last will be delivered. It
+// is called by the partition's deliverer: at the beginning, and when what came
+// before was lost.
+func (in *Interest) Start(partition int, last message.Position) {
+	s := &in.shards[partition]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.position = last
 }
 
 // Register adds a subscription of a loop. mark is called under the

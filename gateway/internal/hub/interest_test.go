@@ -116,3 +116,19 @@ func TestExcludeIsResolvedOnce(t *testing.T) {
 		t.Fatal("foreign and empty socket ids exclude nobody here")
 	}
 }
+
+// A journal that was made anew begins at lower positions: marks must not wait
+// for ones that never come.
+func TestStartSetsThePositionBack(t *testing.T) {
+	in, _ := interest(&counting{})
+	k := key(1)
+	p := k.Partition(4)
+	in.Start(p, message.At(70, 3))
+	in.Deliver(p, message.At(71, 0), &message.Publication{App: "x", Channel: "unwanted"})
+	in.Start(p, message.At(2, 0))
+	in.Register(k, 0, 0, func(pos message.Position) {
+		if pos != message.At(2, 0) {
+			t.Errorf("marked %d, want %d", pos, message.At(2, 0))
+		}
+	})
+}
