@@ -143,7 +143,7 @@ func (c *core) admit(a arrival) {
 		return
 	}
 	s.fd = int32(a.fd)
-	if err := c.watch(s, netpoll.None, netpoll.Read); err != nil {
+	if err := s.watch(netpoll.None, netpoll.Read); err != nil {
 		c.log.Error("admit connection", "err", err)
 		c.kill(s)
 	}

@@ -38,7 +38,7 @@ type Conn struct {
 	out    *outbox // what the kernel did not take; nil while it takes all
 	pipe   *netpoll.Pipe
 	core   *core
-	head   int32 // list of further frames of this turn, in core.nodes; 0 is none
+	head   int32 // list of further frames of this turn, in writer.nodes; 0 is none
 	tail   int32
 	fd     int32
 	slot   int32
@@ -101,7 +101,7 @@ func (c *Conn) SetTimer(at int64) {
 // ws.AppendFrame.
 func (c *Conn) Send(frames []byte) {
 	if c.state == stateOpen && len(frames) > 0 {
-		c.core.queuePrivate(c, c.core.arena.copy(frames))
+		c.core.writer.queuePrivate(c, c.core.writer.arena.copy(frames))
 	}
 }
 
@@ -109,7 +109,7 @@ func (c *Conn) Send(frames []byte) {
 // copied.
 func (c *Conn) SendText(payload []byte) {
 	if c.state == stateOpen {
-		c.core.queuePrivate(c, c.core.arena.frame(ws.OpText, payload))
+		c.core.writer.frame(c, ws.OpText, payload)
 	}
 }
 
@@ -122,10 +122,10 @@ func (c *Conn) SendShared(f *Frame) {
 	if !c.dirty {
 		c.dirty = true
 		c.first = f
-		c.core.dirty = append(c.core.dirty, c.slot)
+		c.core.writer.dirty = append(c.core.writer.dirty, c.slot)
 		return
 	}
-	c.core.queue(c, f.Bytes, false)
+	c.core.writer.queue(c, f.Bytes, false)
 }
 
 // Pending is how many bytes wait to be written.
@@ -134,8 +134,8 @@ func (c *Conn) Pending() int {
 	if c.first != nil {
 		n = len(c.first.Bytes)
 	}
-	for i := c.head; i != 0; i = c.core.nodes[i].next {
-		n += len(c.core.nodes[i].bytes)
+	for i := c.head; i != 0; i = c.core.writer.nodes[i].next {
+		n += len(c.core.writer.nodes[i].bytes)
 	}
 	if c.out != nil {
 		n += c.out.bytes
@@ -154,7 +154,7 @@ func (c *Conn) Close(code int, reason string) {
 	if !ws.ValidCloseCode(code) {
 		code = ws.CloseInternal
 	}
-	c.core.closeFrame(c, code, reason)
+	c.core.writer.closeFrame(c, code, reason)
 	c.core.end(c, Closure{Cause: CauseClosed, Code: code, Reason: reason})
 	c.core.linger(c, stateClosing, afterNothing)
 }
@@ -182,4 +182,12 @@ func (c *Conn) send(b []byte) (int, error) {
 		return c.pipe.Send(b)
 	}
 	return netpoll.SendFD(int(c.fd), b)
+}
+
+// watch changes what a descriptor is watched for; pipes report by themselves.
+func (c *Conn) watch(from, to netpoll.Interest) error {
+	if c.pipe != nil {
+		return nil
+	}
+	return c.core.poller.Watch(int(c.fd), c.slot, c.gen, from, to)
 }

@@ -1,69 +1,94 @@
 package loop
 
 import (
-	"net/http"
+	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 
 	"github.com/carillon-rt/carillon/gateway/internal/ws"
 )
 
-// The functions here call the handler. A panic in it is logged and counted,
-// and costs the connection that it was about: never the loop.
+// callbacks are the methods of Handler that don't depend on its mail.
+type callbacks interface {
+	Request(c *Conn, head *Head) Verdict
+	Open(c *Conn)
+	Message(c *Conn, text bool, payload []byte)
+	Closed(c *Conn, why Closure)
+	Tick(c *Conn, now int64)
+	EndTurn()
+}
 
-func (c *core) callRequest(s *Conn, head *Head) (v Verdict) {
+// guard calls the handler. A panic in it is logged and counted, and costs the
+// connection that it was about: never the loop.
+type guard struct {
+	// immutable after New
+	handler callbacks
+	slow    SlowCloser // nil if the handler isn't one
+	log     *slog.Logger
+	panics  *atomic.Int64
+	// of Config, for connections whose handler has no opinion
+	slowCode   int
+	slowReason string
+}
+
+func (g *guard) init(cfg *Config, h callbacks, panics *atomic.Int64) {
+	g.handler, g.panics = h, panics
+	g.slow, _ = h.(SlowCloser)
+	g.log = cfg.Log.With("loop", cfg.Index)
+	g.slowCode, g.slowReason = cfg.SlowCode, cfg.SlowReason
+}
+
+func (g *guard) request(s *Conn, head *Head) (v Verdict) {
 	v = Verdict{Action: Refuse, Status: 500, Body: "internal error"}
-	defer c.recovered(nil)
-	return c.handler.Request(s, head)
+	defer g.recovered(nil)
+	return g.handler.Request(s, head)
 }
 
-func (c *core) callOpen(s *Conn) {
-	defer c.recovered(s)
-	c.handler.Open(s)
+func (g *guard) open(s *Conn) {
+	defer g.recovered(s)
+	g.handler.Open(s)
 }
 
-func (c *core) callMessage(s *Conn, text bool, payload []byte) {
-	defer c.recovered(s)
-	c.handler.Message(s, text, payload)
+func (g *guard) message(s *Conn, text bool, payload []byte) {
+	defer g.recovered(s)
+	g.handler.Message(s, text, payload)
 }
 
-func (c *core) callClosed(s *Conn, why Closure) {
-	defer c.recovered(nil)
-	c.handler.Closed(s, why)
+func (g *guard) closed(s *Conn, why Closure) {
+	defer g.recovered(nil)
+	g.handler.Closed(s, why)
 }
 
-func (c *core) callTick(s *Conn, now int64) {
-	defer c.recovered(s)
-	c.handler.Tick(s, now)
+func (g *guard) tick(s *Conn, now int64) {
+	defer g.recovered(s)
+	g.handler.Tick(s, now)
 }
 
-func (c *core) callEndTurn() {
-	defer c.recovered(nil)
-	c.handler.EndTurn()
+func (g *guard) endTurn() {
+	defer g.recovered(nil)
+	g.handler.EndTurn()
 }
 
-func (c *core) callSlowClose(s *Conn) (code int, reason string) {
-	code, reason = c.cfg.SlowCode, c.cfg.SlowReason
-	defer c.recovered(nil)
-	return c.slow.SlowClose(s)
+// slowClose gives the close code and reason for a slow connection. The handler
+// may have aborted it afterwards.
+func (g *guard) slowClose(s *Conn) (code int, reason string) {
+	code, reason = g.slowCode, g.slowReason
+	if g.slow == nil {
+		return code, reason
+	}
+	defer g.recovered(nil)
+	return g.slow.SlowClose(s)
 }
 
 // recovered is deferred around every call of the handler.
-func (c *core) recovered(s *Conn) {
+func (g *guard) recovered(s *Conn) {
 	r := recover()
 	if r == nil {
 		return
 	}
-	c.stats.panics.Add(1)
-	c.log.Error("handler panicked", "loop", c.cfg.Index, "panic", r, "stack", string(debug.Stack()))
+	g.panics.Add(1)
+	g.log.Error("handler panicked", "panic", r, "stack", string(debug.Stack()))
 	if s != nil && s.state == stateOpen {
-		c.fail(s, Closure{Cause: CausePanic, Code: ws.CloseInternal, Reason: "internal error"})
+		s.core.fail(s, Closure{Cause: CausePanic, Code: ws.CloseInternal, Reason: "internal error"})
 	}
-}
-
-// statusText is the reason phrase of an HTTP status.
-func statusText(status int) string {
-	if text := http.StatusText(status); text != "" {
-		return text
-	}
-	return "Status"
 }

@@ -123,7 +123,7 @@ func (c *core) detach(s *Conn) (net.Conn, error) {
 	if s.pipe != nil {
 		return s.pipe.Detach(), nil
 	}
-	if err := c.watch(s, netpoll.Read, netpoll.None); err != nil {
+	if err := s.watch(netpoll.Read, netpoll.None); err != nil {
 		_ = netpoll.CloseFD(int(s.fd))
 		return nil, err
 	}

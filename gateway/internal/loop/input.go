@@ -2,7 +2,6 @@ package loop
 
 import (
 	"errors"
-	"strconv"
 
 	"github.com/carillon-rt/carillon/gateway/internal/httphead"
 	"github.com/carillon-rt/carillon/gateway/internal/netpoll"
@@ -15,23 +14,39 @@ type partialHead struct {
 	bytes   []byte
 }
 
+// reader takes what the loop's connections sent: request heads, then frames.
+type reader struct {
+	core *core // immutable after New
+
+	// owned by the loop
+	input   []byte // the one read buffer
+	request Head
+	decoder *ws.Decoder
+}
+
+func (r *reader) init(c *core) {
+	r.core = c
+	r.input = make([]byte, c.cfg.ReadBuffer)
+	r.decoder = ws.NewDecoder(c.cfg.MessageBytesMax)
+}
+
 // readable reads once: what remains is reported again in the next turn.
-func (c *core) readable(s *Conn) {
-	n, err := s.recv(c.input)
+func (r *reader) readable(s *Conn) {
+	n, err := s.recv(r.input)
 	if err == netpoll.ErrAgain {
 		return
 	}
 	if err != nil {
-		c.lost(s, err)
+		r.core.lost(s, err)
 		return
 	}
-	c.turn.bytesIn += int64(n)
-	s.lastInput = c.now.Load()
+	r.core.turn.bytesIn += int64(n)
+	s.lastInput = r.core.now.Load()
 	switch s.state {
 	case stateHead:
-		c.headInput(s, c.input[:n])
+		r.headInput(s, r.input[:n])
 	case stateOpen, stateClosing:
-		c.frames(s, c.input[:n])
+		r.frames(s, r.input[:n])
 	case stateDraining: // thrown away
 	}
 	if s.pipe != nil && s.state != stateDead {
@@ -41,7 +56,7 @@ func (c *core) readable(s *Conn) {
 
 // headInput takes bytes that belong to a request head, and perhaps to what
 // follows it.
-func (c *core) headInput(s *Conn, in []byte) {
+func (r *reader) headInput(s *Conn, in []byte) {
 	var scanner httphead.Scanner
 	p := s.partial
 	if p == nil {
@@ -51,7 +66,7 @@ func (c *core) headInput(s *Conn, in []byte) {
 			s.partial = &partialHead{scanner: scanner, bytes: append([]byte(nil), in...)}
 			return
 		}
-		c.headDone(s, in, n, err)
+		r.headDone(s, in, n, err)
 		return
 	}
 	p.bytes = append(p.bytes, in...)
@@ -60,13 +75,13 @@ func (c *core) headInput(s *Conn, in []byte) {
 		return
 	}
 	s.partial = nil
-	c.headDone(s, p.bytes, n, err)
+	r.headDone(s, p.bytes, n, err)
 }
 
 // headDone serves a complete head, all[:n], or refuses a bad one.
-func (c *core) headDone(s *Conn, all []byte, n int, err error) {
+func (r *reader) headDone(s *Conn, all []byte, n int, err error) {
 	if err == nil {
-		err = c.request.Parse(all[:n])
+		err = r.request.Parse(all[:n])
 	}
 	if err != nil {
 		var he *httphead.Error
@@ -74,72 +89,70 @@ func (c *core) headDone(s *Conn, all []byte, n int, err error) {
 		if errors.As(err, &he) {
 			status = he.Status
 		}
-		c.refuse(s, status, err.Error())
+		r.core.refuse(s, status, err.Error())
 		return
 	}
 	if s.flags&flagOverflow != 0 {
-		c.refuse(s, 503, "too many connections")
+		r.core.refuse(s, 503, "too many connections")
 		return
 	}
-	v := c.callRequest(s, &c.request)
+	v := r.core.guard.request(s, &r.request)
 	if s.state != stateHead {
 		return // aborted by the handler
 	}
 	switch v.Action {
 	case Upgrade:
-		c.upgrade(s, v.Protocol, all[n:])
+		r.upgrade(s, v.Protocol, all[n:])
 	case HandOver:
-		c.handOver(s, all[httphead.LeadingBytes(all):])
+		r.core.handOver(s, all[httphead.LeadingBytes(all):])
 	default:
-		c.refuse(s, v.Status, v.Body)
+		r.core.refuse(s, v.Status, v.Body)
 	}
 }
 
-// upgrade answers the handshake of c.request and goes on with the frames that
+// upgrade answers the handshake of r.request and goes on with the frames that
 // came right behind it.
-func (c *core) upgrade(s *Conn, protocol string, rest []byte) {
-	if err := ws.CheckUpgrade(&c.request); err != nil {
+func (r *reader) upgrade(s *Conn, protocol string, rest []byte) {
+	if err := ws.CheckUpgrade(&r.request); err != nil {
 		var he *ws.HandshakeError
 		status := 400
 		if errors.As(err, &he) {
 			status = he.Status
 		}
-		c.refuse(s, status, err.Error())
+		r.core.refuse(s, status, err.Error())
 		return
 	}
 	s.state, s.deadline = stateOpen, 0
 	s.flags |= flagOpened
-	c.stats.opened.Add(1)
-	start := c.arena.reserve(256 + len(protocol))
-	c.arena.chunk = ws.AppendUpgrade(c.arena.chunk, &c.request, protocol)
-	c.queuePrivate(s, c.arena.chunk[start:len(c.arena.chunk):len(c.arena.chunk)])
-	c.callOpen(s)
+	r.core.stats.opened.Add(1)
+	r.core.writer.upgrade(s, &r.request, protocol)
+	r.core.guard.open(s)
 	if len(rest) > 0 && (s.state == stateOpen || s.state == stateClosing) {
-		c.frames(s, rest)
+		r.frames(s, rest)
 	}
 }
 
 // frames takes bytes of a WebSocket.
-func (c *core) frames(s *Conn, in []byte) {
+func (r *reader) frames(s *Conn, in []byte) {
 	for len(in) > 0 {
-		ev, used, err := s.reader.Next(c.decoder, in)
+		ev, used, err := s.reader.Next(r.decoder, in)
 		if err != nil {
-			c.broken(s, err)
+			r.broken(s, err)
 			return
 		}
 		in = in[used:]
 		switch ev.Op {
 		case ws.OpText, ws.OpBinary:
 			if s.state == stateOpen {
-				c.turn.messagesIn++
-				c.callMessage(s, ev.Op == ws.OpText, ev.Payload)
+				r.core.turn.messagesIn++
+				r.core.guard.message(s, ev.Op == ws.OpText, ev.Payload)
 			}
 		case ws.OpPing:
 			if s.state == stateOpen {
-				c.queuePrivate(s, c.arena.frame(ws.OpPong, ev.Payload))
+				r.core.writer.frame(s, ws.OpPong, ev.Payload)
 			}
 		case ws.OpClose:
-			c.peerClosed(s, ev)
+			r.peerClosed(s, ev)
 		}
 		if s.state != stateOpen && s.state != stateClosing {
 			return
@@ -148,29 +161,29 @@ func (c *core) frames(s *Conn, in []byte) {
 }
 
 // peerClosed answers the peer's close frame, or completes our own close.
-func (c *core) peerClosed(s *Conn, ev ws.Event) {
+func (r *reader) peerClosed(s *Conn, ev ws.Event) {
 	if s.state == stateClosing {
 		s.state, s.after = stateDraining, afterClose
 		if !s.dirty && s.out == nil {
-			c.written(s)
+			r.core.written(s)
 		}
 		return
 	}
 	if ev.Code == ws.CloseNoStatus {
-		c.queuePrivate(s, c.arena.frame(ws.OpClose, nil))
+		r.core.writer.frame(s, ws.OpClose, nil)
 	} else {
-		c.closeFrame(s, ev.Code, "")
+		r.core.writer.closeFrame(s, ev.Code, "")
 	}
-	c.end(s, Closure{Cause: CausePeer, Code: ev.Code, Reason: string(ev.Payload)})
-	c.linger(s, stateDraining, afterClose)
+	r.core.end(s, Closure{Cause: CausePeer, Code: ev.Code, Reason: string(ev.Payload)})
+	r.core.linger(s, stateDraining, afterClose)
 }
 
 // broken fails a connection whose client broke the protocol. Its socket is
 // drained until the client has seen the close frame, because closing a socket
 // with unread input would throw the frame away.
-func (c *core) broken(s *Conn, err error) {
+func (r *reader) broken(s *Conn, err error) {
 	if s.state == stateClosing {
-		c.linger(s, stateDraining, afterShutdown)
+		r.core.linger(s, stateDraining, afterShutdown)
 		return
 	}
 	why := Closure{Cause: CauseProtocol, Code: ws.CloseProtocol, Reason: err.Error()}
@@ -181,50 +194,5 @@ func (c *core) broken(s *Conn, err error) {
 	if why.Code == ws.CloseTooBig {
 		why.Cause = CauseTooBig
 	}
-	c.fail(s, why)
-}
-
-// fail ends a connection with a close frame and without waiting for the
-// peer's.
-func (c *core) fail(s *Conn, why Closure) {
-	c.closeFrame(s, why.Code, why.Reason)
-	c.end(s, why)
-	c.linger(s, stateDraining, afterShutdown)
-}
-
-// closeFrame queues a close frame.
-func (c *core) closeFrame(s *Conn, code int, reason string) {
-	start := c.arena.reserve(ws.HeaderBytesMax + 2 + ws.ReasonBytesMax)
-	c.arena.chunk = ws.AppendClose(c.arena.chunk, code, reason)
-	c.queuePrivate(s, c.arena.chunk[start:len(c.arena.chunk):len(c.arena.chunk)])
-}
-
-// refuse answers a request with a status and closes. 426 and 503 carry the
-// header that says what would be right.
-func (c *core) refuse(s *Conn, status int, text string) {
-	if status < 200 || status > 599 {
-		status = 500
-	}
-	c.stats.refused.Add(1)
-	body := text
-	if body != "" {
-		body += "\n"
-	}
-	b := make([]byte, 0, 256+len(body))
-	b = append(b, "HTTP/1.1 "...)
-	b = strconv.AppendInt(b, int64(status), 10)
-	b = append(b, ' ')
-	b = append(b, statusText(status)...)
-	b = append(b, "\r\nConnection: close\r\nContent-Type: text/plain; charset=utf-8\r\nX-Content-Type-Options: nosniff\r\nContent-Length: "...)
-	b = strconv.AppendInt(b, int64(len(body)), 10)
-	switch status {
-	case 426:
-		b = append(b, "\r\nUpgrade: websocket\r\nSec-WebSocket-Version: "+ws.Version...)
-	case 503:
-		b = append(b, "\r\nRetry-After: 5"...)
-	}
-	b = append(b, "\r\n\r\n"...)
-	b = append(b, body...)
-	c.queuePrivate(s, b)
-	c.linger(s, stateDraining, afterShutdown)
+	r.core.fail(s, why)
 }

@@ -121,7 +121,7 @@ func (l *Loop[M]) waiting() bool {
 }
 
 func (l *Loop[M]) callMail(items []M) {
-	defer l.recovered(nil)
+	defer l.guard.recovered(nil)
 	l.handler.Mail(items)
 }
 

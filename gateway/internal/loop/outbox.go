@@ -83,41 +83,38 @@ func (o *outbox) keepBegun() {
 
 // outboxBytes closes a connection as slow whose outbox is over its limit of
 // bytes.
-func (c *core) outboxBytes(s *Conn) {
-	if s.state == stateOpen && s.out.bytes > c.cfg.OutboxBytesMax {
-		c.stats.slowBytes.Add(1)
-		c.tooSlow(s)
+func (w *writer) outboxBytes(s *Conn) {
+	if s.state == stateOpen && s.out.bytes > w.core.cfg.OutboxBytesMax {
+		w.core.stats.slowBytes.Add(1)
+		w.tooSlow(s)
 	}
 }
 
 // outboxAge does the same for the age, or sets the next deadline.
-func (c *core) outboxAge(s *Conn, now int64) {
+func (w *writer) outboxAge(s *Conn, now int64) {
 	if s.out == nil {
 		return
 	}
-	due := s.out.oldest() + int64(c.cfg.OutboxAgeMax)
+	due := s.out.oldest() + int64(w.core.cfg.OutboxAgeMax)
 	if due > now {
 		s.deadline = due
 		return
 	}
-	c.stats.slowAge.Add(1)
-	c.tooSlow(s)
+	w.core.stats.slowAge.Add(1)
+	w.tooSlow(s)
 }
 
 // tooSlow closes a connection that doesn't read. What it didn't read is
 // dropped at once, but for a frame that is half written; then it gets the
 // close frame, if it reads again within the close timeout.
-func (c *core) tooSlow(s *Conn) {
-	code, reason := c.cfg.SlowCode, c.cfg.SlowReason
-	if c.slow != nil {
-		code, reason = c.callSlowClose(s)
-		if s.state != stateOpen {
-			return // aborted by the handler
-		}
+func (w *writer) tooSlow(s *Conn) {
+	code, reason := w.core.guard.slowClose(s)
+	if s.state != stateOpen {
+		return // aborted by the handler
 	}
 	s.dirty, s.first, s.head, s.tail = false, nil, 0, 0
 	s.out.keepBegun()
-	s.out.add(ws.AppendClose(nil, code, reason), 0, c.now.Load())
-	c.end(s, Closure{Cause: CauseSlow, Code: code, Reason: reason})
-	c.linger(s, stateDraining, afterShutdown)
+	s.out.add(ws.AppendClose(nil, code, reason), 0, w.core.now.Load())
+	w.core.end(s, Closure{Cause: CauseSlow, Code: code, Reason: reason})
+	w.core.linger(s, stateDraining, afterShutdown)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 
 	"github.com/carillon-rt/carillon/gateway/internal/netpoll"
+	"github.com/carillon-rt/carillon/gateway/internal/ws"
 )
 
 const (
@@ -32,105 +33,141 @@ type gather struct {
 	vector  netpoll.SendVector
 }
 
+// writer keeps what a turn queued for the loop's connections, and writes it.
+type writer struct {
+	core *core // immutable after New
+
+	// owned by the loop
+	dirty  []int32 // slots with something to write
+	urgent []int32 // the same, of the slices of a flush
+	arena  arena
+	nodes  []node
+	gather gather
+}
+
+func (w *writer) init(c *core) {
+	w.core = c
+	w.nodes = make([]node, 1)
+}
+
+// pending reports whether a connection has something to write.
+func (w *writer) pending() bool { return len(w.dirty) > 0 }
+
 // queuePrivate queues bytes of the arena.
-func (c *core) queuePrivate(s *Conn, b []byte) { c.queue(s, b, true) }
+func (w *writer) queuePrivate(s *Conn, b []byte) { w.queue(s, b, true) }
 
 // queue adds a piece to the connection's list and marks it dirty.
-func (c *core) queue(s *Conn, b []byte, private bool) {
+func (w *writer) queue(s *Conn, b []byte, private bool) {
 	if !s.dirty {
 		s.dirty = true
-		c.dirty = append(c.dirty, s.slot)
+		w.dirty = append(w.dirty, s.slot)
 	}
-	c.nodes = append(c.nodes, node{bytes: b, private: private})
-	i := int32(len(c.nodes) - 1)
+	w.nodes = append(w.nodes, node{bytes: b, private: private})
+	i := int32(len(w.nodes) - 1)
 	if s.head == 0 {
 		s.head = i
 	} else {
-		c.nodes[s.tail].next = i
+		w.nodes[s.tail].next = i
 	}
 	s.tail = i
 }
 
+// frame queues a frame with a copy of payload.
+func (w *writer) frame(s *Conn, op ws.Op, payload []byte) {
+	w.queuePrivate(s, w.arena.frame(op, payload))
+}
+
+// upgrade queues the answer to a handshake.
+func (w *writer) upgrade(s *Conn, head *Head, protocol string) {
+	start := w.arena.reserve(256 + len(protocol))
+	w.arena.chunk = ws.AppendUpgrade(w.arena.chunk, head, protocol)
+	w.queuePrivate(s, w.arena.chunk[start:len(w.arena.chunk):len(w.arena.chunk)])
+}
+
+// closeFrame queues a close frame.
+func (w *writer) closeFrame(s *Conn, code int, reason string) {
+	start := w.arena.reserve(ws.HeaderBytesMax + 2 + ws.ReasonBytesMax)
+	w.arena.chunk = ws.AppendClose(w.arena.chunk, code, reason)
+	w.queuePrivate(s, w.arena.chunk[start:len(w.arena.chunk):len(w.arena.chunk)])
+}
+
 // flush writes every dirty connection once. A long one is cut into slices,
 // with input in between whose answers are written at once.
-func (c *core) flush() error {
+func (w *writer) flush() error {
 	sends := 0
-	for i := 0; i < len(c.dirty); i++ {
-		s := c.slots.at(c.dirty[i])
+	for i := 0; i < len(w.dirty); i++ {
+		s := w.core.slots.at(w.dirty[i])
 		if !s.dirty {
 			continue
 		}
-		c.write(s)
+		w.write(s)
 		sends++
-		if sends == c.cfg.MaxSends && i+1 < len(c.dirty) {
+		if sends == w.core.cfg.MaxSends && i+1 < len(w.dirty) {
 			sends = 0
-			if err := c.slice(); err != nil {
+			if err := w.slice(); err != nil {
 				return err
 			}
 		}
 	}
-	c.dirty = c.dirty[:0]
-	if cap(c.nodes) > nodesKeep {
-		c.nodes = make([]node, 1)
+	w.dirty = w.dirty[:0]
+	if cap(w.nodes) > nodesKeep {
+		w.nodes = make([]node, 1)
 	}
-	clear(c.nodes)
-	c.nodes = c.nodes[:1]
-	c.arena.reset()
+	clear(w.nodes)
+	w.nodes = w.nodes[:1]
+	w.arena.reset()
 	return nil
 }
 
 // slice reads what came in during a flush and writes the answers.
-func (c *core) slice() error {
-	c.turn.slices++
-	rest := c.dirty
-	c.dirty = c.urgent[:0]
-	n, err := c.poller.Wait(c.events, 0)
-	c.tick()
-	c.handleEvents(c.events[:n])
-	c.reap()
-	for i := 0; i < len(c.dirty); i++ {
-		if s := c.slots.at(c.dirty[i]); s.dirty {
-			c.write(s)
+func (w *writer) slice() error {
+	w.core.turn.slices++
+	rest := w.dirty
+	w.dirty = w.urgent[:0]
+	err := w.core.serve()
+	for i := 0; i < len(w.dirty); i++ {
+		if s := w.core.slots.at(w.dirty[i]); s.dirty {
+			w.write(s)
 		}
 	}
-	c.urgent, c.dirty = c.dirty, rest
+	w.urgent, w.dirty = w.dirty, rest
 	return err
 }
 
 // write writes what the turn queued for a connection.
-func (c *core) write(s *Conn) {
+func (w *writer) write(s *Conn) {
 	s.dirty = false
 	f := s.first
 	if f == nil || s.head != 0 || s.out != nil {
-		c.writeMany(s)
+		w.writeMany(s)
 		return
 	}
 	s.first = nil
 	n, err := s.send(f.Bytes)
-	c.turn.writes++
+	w.core.turn.writes++
 	if n == len(f.Bytes) {
-		c.turn.bytesOut += int64(n)
+		w.core.turn.bytesOut += int64(n)
 		if s.state != stateOpen {
-			c.written(s)
+			w.core.written(s)
 		}
 		return
 	}
-	c.gather.add(f.Bytes, false)
-	c.wrote(s, n, err)
+	w.gather.add(f.Bytes, false)
+	w.wrote(s, n, err)
 }
 
 // writeMany writes several pieces, or private ones, or adds to an outbox.
-func (c *core) writeMany(s *Conn) {
-	total := c.collect(s)
+func (w *writer) writeMany(s *Conn) {
+	total := w.collect(s)
 	if s.out != nil {
-		c.gather.moveTo(s.out, 0, c.now.Load())
-		c.outboxBytes(s)
+		w.gather.moveTo(s.out, 0, w.core.now.Load())
+		w.outboxBytes(s)
 		return
 	}
 	var n int
 	var err error
-	c.turn.writes++
-	switch g := &c.gather; {
+	w.core.turn.writes++
+	switch g := &w.gather; {
 	case len(g.pieces) == 1:
 		n, err = s.send(g.pieces[0])
 	case total <= joinBytesMax || s.pipe != nil:
@@ -139,27 +176,27 @@ func (c *core) writeMany(s *Conn) {
 		n, err = g.vector.SendAllFD(int(s.fd), g.pieces)
 	}
 	if n < total {
-		c.wrote(s, n, err)
+		w.wrote(s, n, err)
 		return
 	}
-	c.gather.reset()
-	c.turn.bytesOut += int64(n)
+	w.gather.reset()
+	w.core.turn.bytesOut += int64(n)
 	if s.state != stateOpen {
-		c.written(s)
+		w.core.written(s)
 	}
 }
 
 // collect moves the connection's pieces of this turn to gather and returns
 // their bytes.
-func (c *core) collect(s *Conn) int {
+func (w *writer) collect(s *Conn) int {
 	total := 0
 	if s.first != nil {
-		c.gather.add(s.first.Bytes, false)
+		w.gather.add(s.first.Bytes, false)
 		total += len(s.first.Bytes)
 	}
-	for i := s.head; i != 0; i = c.nodes[i].next {
-		c.gather.add(c.nodes[i].bytes, c.nodes[i].private)
-		total += len(c.nodes[i].bytes)
+	for i := s.head; i != 0; i = w.nodes[i].next {
+		w.gather.add(w.nodes[i].bytes, w.nodes[i].private)
+		total += len(w.nodes[i].bytes)
 	}
 	s.first, s.head, s.tail = nil, 0, 0
 	return total
@@ -167,51 +204,43 @@ func (c *core) collect(s *Conn) int {
 
 // wrote deals with a write of which only n bytes, or none, were taken: the
 // rest of gather becomes the connection's outbox.
-func (c *core) wrote(s *Conn, n int, err error) {
-	defer c.gather.reset()
-	c.turn.bytesOut += int64(n)
+func (w *writer) wrote(s *Conn, n int, err error) {
+	defer w.gather.reset()
+	w.core.turn.bytesOut += int64(n)
 	if err != nil && err != netpoll.ErrAgain {
-		c.lost(s, err)
+		w.core.lost(s, err)
 		return
 	}
-	c.stats.wouldBlock.Add(1)
-	now := c.now.Load()
+	w.core.stats.wouldBlock.Add(1)
+	now := w.core.now.Load()
 	s.out = &outbox{}
-	c.gather.moveTo(s.out, n, now)
-	if err := c.watch(s, netpoll.Read, netpoll.ReadWrite); err != nil {
-		c.lost(s, err)
+	w.gather.moveTo(s.out, n, now)
+	if err := s.watch(netpoll.Read, netpoll.ReadWrite); err != nil {
+		w.core.lost(s, err)
 		return
 	}
 	if s.state == stateOpen {
-		s.deadline = now + int64(c.cfg.OutboxAgeMax)
-		c.wheel.arm(s)
+		s.deadline = now + int64(w.core.cfg.OutboxAgeMax)
+		w.core.wheel.arm(s)
 	}
-	c.outboxBytes(s)
-}
-
-// watch changes what a descriptor is watched for; pipes report by themselves.
-func (c *core) watch(s *Conn, from, to netpoll.Interest) error {
-	if s.pipe != nil {
-		return nil
-	}
-	return c.poller.Watch(int(s.fd), s.slot, s.gen, from, to)
+	w.outboxBytes(s)
 }
 
 // drain writes from the outbox what the kernel takes now.
-func (c *core) drain(s *Conn) {
+func (w *writer) drain(s *Conn) {
 	for range drainRounds {
-		offered := s.out.pieces(&c.gather, drainPieces)
-		n, err := c.writeGathered(s)
-		c.gather.reset()
-		c.turn.writes++
-		c.turn.bytesOut += int64(n)
+		offered := s.out.pieces(&w.gather, drainPieces)
+		n, err := w.writeGathered(s)
+		w.gather.reset()
+		w.core.turn.writes++
+		w.core.turn.bytesOut += int64(n)
 		s.out.advance(n)
 		if err != nil && err != netpoll.ErrAgain {
-			c.lost(s, err)
+			w.core.lost(s, err)
 			return
 		}
 		if s.out.empty() {
-			c.unblocked(s)
+			w.unblocked(s)
 			return
 		}
 		if n < offered {
@@ -219,17 +248,17 @@ func (c *core) drain(s *Conn) {
 		}
 	}
 	if s.pipe != nil { // a descriptor is reported again, a pipe is not
-		c.poller.Notify(netpoll.Event{Slot: s.slot, Gen: s.gen, Writable: true})
+		w.core.poller.Notify(netpoll.Event{Slot: s.slot, Gen: s.gen, Writable: true})
 	}
 }
 
 // writeGathered writes the pieces in gather, in one system call if it can.
-func (c *core) writeGathered(s *Conn) (int, error) {
+func (w *writer) writeGathered(s *Conn) (int, error) {
 	if s.pipe == nil {
-		return c.gather.vector.SendAllFD(int(s.fd), c.gather.pieces)
+		return w.gather.vector.SendAllFD(int(s.fd), w.gather.pieces)
 	}
 	total := 0
-	for _, p := range c.gather.pieces {
+	for _, p := range w.gather.pieces {
 		n, err := s.pipe.Send(p)
 		total += n
 		if err != nil || n < len(p) {
@@ -240,16 +269,16 @@ func (c *core) writeGathered(s *Conn) (int, error) {
 }
 
 // unblocked ends the time of an outbox.
-func (c *core) unblocked(s *Conn) {
+func (w *writer) unblocked(s *Conn) {
 	s.out = nil
-	if err := c.watch(s, netpoll.ReadWrite, netpoll.Read); err != nil {
-		c.lost(s, err)
+	if err := s.watch(netpoll.ReadWrite, netpoll.Read); err != nil {
+		w.core.lost(s, err)
 		return
 	}
 	if s.state == stateOpen {
 		s.deadline = 0
 	} else {
-		c.written(s)
+		w.core.written(s)
 	}
 }
 
