@@ -22,6 +22,7 @@ func (h *handler) expand(ch *hub.Channel) {
 	if len(turn) == 0 {
 		return
 	}
+	defer h.table.Expanded(ch)
 	h.stats.publications.Add(uint64(len(turn)))
 	excluded := h.excluded(turn)
 	for i := range ch.Groups {
@@ -38,7 +39,6 @@ func (h *handler) expand(ch *hub.Channel) {
 			}
 		}
 	}
-	h.table.Expanded(ch)
 }
 
 // expandSome is for groups with subscribers that may not get all of the turn:

@@ -126,26 +126,49 @@ func (h *handler) Tick(c *loop.Conn, now int64) {
 	}
 }
 
-// Mail implements loop.Handler.
+// Mail implements loop.Handler. A panic in one item is for the loop to count,
+// but must not cost the others.
 func (h *handler) Mail(items []mail) {
-	for i := range items {
-		switch m := &items[i]; {
-		case m.delivery != nil:
-			h.backlog.Add(-1)
-			h.arrive(m.delivery)
-		case m.mark != nil:
-			m.mark.marked(m.markKey, m.position)
-		default:
-			m.run()
+	next := 0
+	defer func() {
+		if next < len(items) {
+			h.Mail(items[next:])
 		}
+	}()
+	for next < len(items) {
+		m := &items[next]
+		next++
+		h.take(m)
 	}
 }
 
-// EndTurn implements loop.Handler.
-func (h *handler) EndTurn() {
-	for i, ch := range h.dirty {
-		h.expand(ch)
-		h.dirty[i] = nil
+func (h *handler) take(m *mail) {
+	switch {
+	case m.delivery != nil:
+		h.backlog.Add(-1)
+		h.arrive(m.delivery)
+	case m.mark != nil:
+		m.mark.marked(m.markKey, m.position)
+	default:
+		m.run()
 	}
-	h.dirty = h.dirty[:0]
+}
+
+// EndTurn implements loop.Handler. A panic in one channel costs no other's
+// turn.
+func (h *handler) EndTurn() {
+	next := 0
+	defer func() {
+		rest := copy(h.dirty, h.dirty[next:])
+		h.dirty = h.dirty[:rest]
+		if rest > 0 {
+			h.EndTurn()
+		}
+	}()
+	for next < len(h.dirty) {
+		ch := h.dirty[next]
+		h.dirty[next] = nil
+		next++
+		h.expand(ch)
+	}
 }
