@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/cluster"
 	"github.com/carillon-rt/carillon/kit/leaktest"
 	"github.com/carillon-rt/carillon/kit/natstest"
@@ -56,6 +57,11 @@ func newEnv(t *testing.T, settings app.App) *env {
 	e := &env{t: t, srv: natstest.Server(t), apps: apps, watchers: map[chan struct{}]struct{}{}}
 	e.nc = e.srv.Conns(t).Req
 	e.live = listen(t, e.nc)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("events: %v", e.live.all())
+		}
+	})
 	return e
 }
 
@@ -183,11 +189,7 @@ func (e *env) queryShard(shard int, q presence.Query) presence.Answer {
 
 func (e *env) eventually(what string, ok func() bool) {
 	e.t.Helper()
-	for deadline := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			e.t.Fatalf("not in time: %s; events: %v", what, e.live.all())
-		}
-	}
+	await.True(e.t, what, ok)
 }
 
 // gateway is a fake one that keeps to the protocol, one request at a time.

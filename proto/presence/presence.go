@@ -53,7 +53,14 @@ type Delta struct {
 	// Snapshot: Ops is the whole state of this gateway for the shard (Join,
 	// Count and Online ops), replacing what the owner had of it.
 	Snapshot bool
-	Ops      []Op
+	// More: a snapshot that is too large for one message goes on in the next
+	// delta, which has no Snapshot. What the owner had and no part lists is
+	// replaced with the last part, the first one without More; until then the
+	// gateway has not reported. In the later parts Join operations without Want
+	// are of members that were let in before, as in a snapshot, and there may
+	// be other changes among them.
+	More bool
+	Ops  []Op
 }
 
 // Status of a Reply.
@@ -96,6 +103,12 @@ const (
 	memberBytesMin = 3
 )
 
+// bits of a delta on the wire.
+const (
+	deltaSnapshot = 1 << 0
+	deltaMore     = 1 << 1
+)
+
 // bits of a result on the wire.
 const (
 	resultFull     = 1 << 0
@@ -111,7 +124,7 @@ type Member struct {
 
 // AppendDelta appends the wire form of d.
 func AppendDelta(dst []byte, d *Delta) []byte {
-	dst = append(dst, version, boolByte(d.Snapshot))
+	dst = append(dst, version, boolByte(d.Snapshot)*deltaSnapshot|boolByte(d.More)*deltaMore)
 	dst = wire.AppendString(dst, d.Node)
 	dst = wire.AppendString(dst, d.Incarnation)
 	dst = wire.AppendUvarint(dst, uint64(d.Shard))
@@ -134,7 +147,11 @@ func ParseDelta(buf []byte) (Delta, error) {
 	if r.Byte() != version {
 		return Delta{}, ErrVersion
 	}
-	d := Delta{Snapshot: r.Byte() != 0, Node: r.String(), Incarnation: r.String(), Shard: int(r.Uvarint()), Seq: r.Uvarint()}
+	bits := r.Byte()
+	d := Delta{
+		Snapshot: bits&deltaSnapshot != 0, More: bits&deltaMore != 0,
+		Node: r.String(), Incarnation: r.String(), Shard: int(r.Uvarint()), Seq: r.Uvarint(),
+	}
 	n := r.Uvarint()
 	if n > uint64(r.Len())/opBytesMin {
 		return Delta{}, wire.ErrShort

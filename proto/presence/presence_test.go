@@ -78,6 +78,17 @@ func TestCut(t *testing.T) {
 	}
 }
 
+func TestParts(t *testing.T) {
+	for _, d := range []presence.Delta{
+		{Node: "g", Incarnation: "1", Seq: 1, Snapshot: true, More: true, Ops: []presence.Op{}},
+		{Node: "g", Incarnation: "1", Seq: 2, More: true, Ops: []presence.Op{}},
+	} {
+		if got, err := presence.ParseDelta(presence.AppendDelta(nil, &d)); err != nil || !reflect.DeepEqual(got, d) {
+			t.Errorf("%v\n got %+v\nwant %+v", err, got, d)
+		}
+	}
+}
+
 func TestUnknownVersion(t *testing.T) {
 	if _, err := presence.ParseDelta([]byte{2, 0}); !errors.Is(err, presence.ErrVersion) {
 		t.Errorf("delta of version 2: %v", err)

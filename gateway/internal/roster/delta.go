@@ -20,12 +20,14 @@ type flight struct {
 
 // builder collects the operations of a delta within the limits.
 type builder struct {
+	max   int  // bytes
+	part  bool // of a snapshot that has begun before
 	ops   []presence.Op
 	wants []*member
 	bytes int
 }
 
-func (b *builder) full() bool { return b.bytes >= deltaBytesMax }
+func (b *builder) full() bool { return b.bytes >= b.max }
 
 func (b *builder) add(op presence.Op, e *entry) {
 	op.App, op.Channel = e.key.App, e.key.Name
@@ -45,20 +47,23 @@ func (s *shard) next(node, incarnation string) *flight {
 	if s.flight != nil || !s.resync && len(s.dirty) == 0 {
 		return nil
 	}
-	var b builder
+	b := builder{max: s.bytesMax}
 	snapshot := s.resync
 	if snapshot {
 		s.resync = false
 		s.buildSnapshot(&b)
+		s.parts = b.full() && len(s.dirty) > 0
 	} else {
+		b.part = s.parts
 		s.buildChanges(&b)
-		if len(b.ops) == 0 {
+		if len(b.ops) == 0 && !b.part {
 			return nil
 		}
+		s.parts = b.part && len(s.dirty) > 0
 	}
 	s.seq++
 	s.flight = &flight{seq: s.seq, snapshot: snapshot, wants: b.wants, data: presence.AppendDelta(nil, &presence.Delta{
-		Node: node, Incarnation: incarnation, Shard: s.number, Seq: s.seq, Snapshot: snapshot, Ops: b.ops,
+		Node: node, Incarnation: incarnation, Shard: s.number, Seq: s.seq, Snapshot: snapshot, More: s.parts, Ops: b.ops,
 	})}
 	return s.flight
 }
@@ -127,18 +132,23 @@ func (b *builder) member(m *member) {
 	}
 	m.renew = false
 	switch {
-	case !m.told:
+	case !m.told && !(b.part && m.present):
 		m.told = true
 		b.add(presence.Op{Kind: presence.Join, User: m.user, RawID: m.rawID, Info: m.info, Want: true}, m.in)
 		b.want(m)
-	case len(m.waiters) > 0:
+		return
+	case !m.told:
+		m.told = true
+		b.add(presence.Op{Kind: presence.Join, User: m.user, RawID: m.rawID, Info: m.info}, m.in)
+	}
+	if len(m.waiters) > 0 {
 		b.add(presence.Op{Kind: presence.Read, Want: true}, m.in)
 		b.want(m)
 	}
 }
 
 // buildSnapshot adds everything. What does not fit stays behind as changes,
-// and so does who only waits for a roster.
+// which the next parts bring, and so does who only waits for a roster.
 func (s *shard) buildSnapshot(b *builder) {
 	s.dirty = nil
 	for _, e := range s.entries {

@@ -84,6 +84,7 @@ func (e *entry) empty() bool {
 // owner has been told of it.
 type shard struct {
 	number   int
+	bytesMax int // of a delta
 	entries  map[channel.Key]*entry
 	dirty    []*entry // queued ones, in order of change
 	waiting  map[*member]struct{}
@@ -92,10 +93,11 @@ type shard struct {
 	seq    uint64
 	flight *flight
 	resync bool // the next delta must be a snapshot
+	parts  bool // the next delta goes on with the last snapshot
 }
 
 func newShard(number int) *shard {
-	return &shard{number: number, entries: map[channel.Key]*entry{}, waiting: map[*member]struct{}{}}
+	return &shard{number: number, bytesMax: deltaBytesMax, entries: map[channel.Key]*entry{}, waiting: map[*member]struct{}{}}
 }
 
 func (s *shard) entry(key channel.Key) *entry {

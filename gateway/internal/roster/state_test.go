@@ -17,6 +17,7 @@ import (
 type model struct {
 	known   bool
 	last    uint64
+	listed  map[string]bool // by the parts of a snapshot so far; nil without one
 	reply   presence.Reply
 	members map[channel.Key]map[string]presence.Member
 	counts  map[channel.Key]uint64
@@ -44,12 +45,18 @@ func (o *model) apply(t *testing.T, data []byte) presence.Reply {
 		return presence.Reply{Status: presence.Resync}
 	}
 	if d.Snapshot {
-		o.members, o.counts, o.online = map[channel.Key]map[string]presence.Member{}, map[channel.Key]uint64{}, map[channel.Key]bool{}
+		o.listed = map[string]bool{}
 	}
 	o.known, o.last, o.reply = true, d.Seq, presence.Reply{}
 	refused := map[int]bool{}
 	for i := range d.Ops {
-		refused[i] = o.op(t, &d.Ops[i], d.Snapshot)
+		refused[i] = o.op(t, &d.Ops[i])
+	}
+	if d.More && o.listed == nil {
+		t.Error("more parts of no snapshot")
+	}
+	if !d.More && o.listed != nil {
+		o.keepListed()
 	}
 	for i, op := range d.Ops {
 		if op.Want {
@@ -59,15 +66,46 @@ func (o *model) apply(t *testing.T, data []byte) presence.Reply {
 	return o.reply
 }
 
-func (o *model) op(t *testing.T, op *presence.Op, snapshot bool) (refused bool) {
+// listing names what an operation lists.
+func listing(kind presence.OpKind, key channel.Key, user string) string {
+	return fmt.Sprint(kind, key, user)
+}
+
+// keepListed drops what no part of the snapshot has listed.
+func (o *model) keepListed() {
+	for key, users := range o.members {
+		for u := range users {
+			if !o.listed[listing(presence.Join, key, u)] {
+				delete(users, u)
+			}
+		}
+	}
+	maps.DeleteFunc(o.counts, func(key channel.Key, _ uint64) bool { return !o.listed[listing(presence.Count, key, "")] })
+	maps.DeleteFunc(o.online, func(key channel.Key, _ bool) bool { return !o.listed[listing(presence.Online, key, "")] })
+	o.listed = nil
+}
+
+func (o *model) op(t *testing.T, op *presence.Op) (refused bool) {
 	key := channel.Key{App: op.App, Name: op.Channel}
+	snapshot := o.listed != nil
+	if snapshot {
+		user := ""
+		if op.Kind == presence.Join {
+			user = op.User
+		}
+		o.listed[listing(op.Kind, key, user)] = true
+	}
 	switch op.Kind {
 	case presence.Join:
 		if o.members[key] == nil {
 			o.members[key] = map[string]presence.Member{}
 		}
 		if _, here := o.members[key][op.User]; here {
-			t.Errorf("%s joins %s twice", op.User, key)
+			if !snapshot {
+				t.Errorf("%s joins %s twice", op.User, key)
+			}
+			o.members[key][op.User] = presence.Member{ID: op.User, RawID: op.RawID, Info: op.Info}
+			return false
 		}
 		if len(o.members[key]) >= o.limit && (op.Want || !snapshot) {
 			return true
@@ -297,6 +335,9 @@ func runSim(t *testing.T, seed uint64, steps int) {
 		t: t, rng: rng, shard: newShard(0), owner: newModel(2 + rng.IntN(6)), now: time.Unix(1_700_000_000, 0),
 		counts: map[channel.Key]int{}, online: map[channel.Key]int{},
 	}
+	if rng.IntN(2) == 0 {
+		s.shard.bytesMax = 100 + rng.IntN(400) // some operations
+	}
 	for range steps {
 		s.step()
 		if t.Failed() {
@@ -356,6 +397,50 @@ func ops(t *testing.T, s *shard) []presence.Op {
 		t.Fatal(err)
 	}
 	return d.Ops
+}
+
+// TestSnapshotInParts: who is in is told as such in every part, and the last
+// part says that it is.
+func TestSnapshotInParts(t *testing.T) {
+	s := newShard(3)
+	s.bytesMax = 100
+	key := channel.Key{App: "1", Name: "presence-a"}
+	for i := range 9 {
+		user := fmt.Sprint(i)
+		s.join(key, presence.Member{ID: user, RawID: user}, waiter{func(presence.Result, error) {}, time.Unix(1e10, 0)})
+		s.next("gw", "run")
+		s.landed(&presence.Reply{Results: make([]presence.Result, 1)})
+	}
+	s.startOver()
+	joins, parts := 0, 0
+	for more := true; more; parts++ {
+		f := s.next("gw", "run")
+		if f == nil {
+			t.Fatal("the last part is missing")
+		}
+		d, err := presence.ParseDelta(f.data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if more = d.More; d.Snapshot != (parts == 0) || (joins+len(d.Ops) < 9) != more {
+			t.Fatalf("part %d after %d joins: %+v", parts, joins, d)
+		}
+		for _, op := range d.Ops {
+			if op.Kind != presence.Join || op.Want {
+				t.Errorf("part %d: %+v, want a join of somebody who is in", parts, op)
+			}
+			joins++
+		}
+		if !s.landed(&presence.Reply{}) {
+			t.Fatal("not landed")
+		}
+	}
+	if joins != 9 || parts < 3 {
+		t.Errorf("%d joins in %d parts, want 9 in 3 or more", joins, parts)
+	}
+	if s.next("gw", "run") != nil {
+		t.Error("there is more to tell")
+	}
 }
 
 func TestCoalescing(t *testing.T) {

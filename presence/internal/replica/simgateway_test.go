@@ -24,7 +24,8 @@ type gw struct {
 	seq      uint64
 	flight   *presence.Delta
 	tries    int
-	snapshot bool // send one next
+	snapshot bool          // send one next
+	rest     []presence.Op // of a snapshot in parts
 }
 
 func (s *sim) startGateway(name string) {
@@ -98,19 +99,32 @@ func (g *gw) askedForSnapshot() {
 
 // push sends the next delta if none is in flight.
 func (g *gw) push() {
-	if g.flight != nil || (len(g.pending) == 0 && !g.snapshot) {
+	if g.flight != nil || (len(g.pending) == 0 && !g.snapshot && len(g.rest) == 0) {
 		return
 	}
 	g.seq++
 	g.flight = &presence.Delta{Node: g.name, Incarnation: g.inc, Shard: 0, Seq: g.seq}
 	if g.snapshot {
-		g.flight.Snapshot, g.flight.Ops = true, g.all()
-		g.snapshot = false
-	} else {
-		g.flight.Ops = g.pending
+		g.flight.Snapshot, g.rest = true, g.all()
+		g.snapshot, g.pending = false, nil
 	}
-	g.pending = nil
+	g.cut()
 	g.transmit()
+}
+
+// cut puts the next part of a snapshot into the delta, and with the last part
+// what has changed meanwhile.
+func (g *gw) cut() {
+	n := len(g.rest)
+	if n > 1 && g.sim.rng.IntN(2) == 0 {
+		n = 1 + g.sim.rng.IntN(n-1)
+	}
+	g.flight.Ops = append(g.flight.Ops, g.rest[:n]...)
+	g.rest = g.rest[n:]
+	if g.flight.More = len(g.rest) > 0; !g.flight.More {
+		g.flight.Ops = append(g.flight.Ops, g.pending...)
+		g.rest, g.pending = nil, nil
+	}
 }
 
 // all is the gateway's whole state; joins that wait for an answer say so.
@@ -169,7 +183,7 @@ func (g *gw) receive(to string, data []byte) {
 		return // the timer sends it again
 	case presence.Resync:
 		g.snapshot = true
-		g.pending = nil // the snapshot has it all
+		g.pending, g.rest = nil, nil // the snapshot has it all
 	case presence.OK:
 		g.answered(reply.Results)
 	}
@@ -185,7 +199,7 @@ func (g *gw) answered(results []presence.Result) {
 		}
 		res := results[0]
 		results = results[1:]
-		later := append(slices.Clone(g.flight.Ops[i+1:]), g.pending...)
+		later := append(slices.Clone(g.flight.Ops[i+1:]), append(slices.Clone(g.rest), g.pending...)...)
 		again := slices.ContainsFunc(later, func(o presence.Op) bool { return o.Kind == presence.Join && o.User == op.User })
 		_, in := g.users[op.Channel][op.User]
 		switch {

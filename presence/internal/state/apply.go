@@ -47,14 +47,30 @@ func (s *Shard) apply(d *presence.Delta, refused []int, nowMs int64, out *[]Effe
 		return g, verdict
 	}
 	g.last, g.refused = d.Seq, nil
-	if d.Snapshot {
-		s.census.replace(g, d)
-	}
+	s.noteListed(g, d)
 	for i := range d.Ops {
 		s.applyOp(g, d, i, refused)
 	}
-	s.window.heard(g.node)
+	if !d.More {
+		g.listing = nil
+		s.window.heard(g.node)
+	}
 	return g, Applied
+}
+
+// noteListed notes what a snapshot lists; with the last part goes what none has.
+func (s *Shard) noteListed(g *gateway, d *presence.Delta) {
+	if d.Snapshot {
+		g.listing = newListing()
+	}
+	if g.listing == nil {
+		return
+	}
+	g.listing.add(d.Ops)
+	s.census.renew(g, d.Ops)
+	if !d.More {
+		s.census.keepOnly(g, g.listing)
+	}
 }
 
 // admit finds or makes the gateway of a delta that is to be applied.
@@ -99,10 +115,11 @@ func (s *Shard) addGateway(d *presence.Delta) *gateway {
 func (s *Shard) applyOp(g *gateway, d *presence.Delta, i int, refused []int) {
 	op := &d.Ops[i]
 	key := channel.Key{App: op.App, Name: op.Channel}
-	s.news.silent = d.Snapshot && !op.Want && s.Waiting(s.news.nowMs)
+	snapshot := g.listing != nil
+	s.news.silent = snapshot && !op.Want && s.Waiting(s.news.nowMs)
 	switch op.Kind {
 	case presence.Join:
-		if limit := s.barrier(key, op, d.Snapshot, refused, i); limit > 0 {
+		if limit := s.barrier(key, op, snapshot, refused, i); limit > 0 {
 			if g.refused == nil {
 				g.refused = make(map[int]uint64)
 			}

@@ -48,6 +48,7 @@ type gateway struct {
 	last        uint64 // number of the delta applied last
 	seats       map[channel.Key]*seat
 	online      map[channel.Key]struct{}
+	listing     *listing // of a snapshot whose last part has not come
 	// refused are the indices of the operations of the last delta that met a
 	// full channel, with the limit: a repeat gets the same answer.
 	refused map[int]uint64

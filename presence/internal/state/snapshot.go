@@ -3,65 +3,94 @@ package state
 import (
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/presence"
 )
 
+// listing is what a snapshot lists, in one delta or in several.
+type listing struct {
+	rooms  map[channel.Key]*holding
+	online map[channel.Key]struct{}
+}
+
 // holding is what a snapshot says of one channel.
 type holding struct {
 	counted bool
-	users   map[string]*presence.Op
+	users   map[string]struct{}
 }
 
-// replace takes away from the gateway what its snapshot does not list; the
-// operations of the snapshot then bring what is new, so that only the
-// difference is announced. What goes is announced also while the window is
-// open: somebody may have been told that it was there.
-func (c *census) replace(g *gateway, d *presence.Delta) {
-	want := make(map[channel.Key]*holding)
-	online := make(map[channel.Key]struct{})
-	for i := range d.Ops {
-		op := &d.Ops[i]
+func newListing() *listing {
+	return &listing{rooms: make(map[channel.Key]*holding), online: make(map[channel.Key]struct{})}
+}
+
+// add notes what a part lists. Nothing of ops is kept.
+func (l *listing) add(ops []presence.Op) {
+	for i := range ops {
+		op := &ops[i]
 		key := channel.Key{App: op.App, Name: op.Channel}
-		if op.Kind == presence.Online {
-			online[key] = struct{}{}
+		switch op.Kind {
+		case presence.Online:
+			l.online[cloneKey(key)] = struct{}{}
+		case presence.Join:
+			l.room(key).users[strings.Clone(op.User)] = struct{}{}
+		case presence.Count:
+			l.room(key).counted = op.Count > 0
+		}
+	}
+}
+
+func (l *listing) room(key channel.Key) *holding {
+	h := l.rooms[key]
+	if h == nil {
+		h = &holding{users: make(map[string]struct{})}
+		l.rooms[cloneKey(key)] = h
+	}
+	return h
+}
+
+// renew takes out the members whose id or info a snapshot writes anew: they
+// have left and come back, unless another gateway holds them too.
+func (c *census) renew(g *gateway, ops []presence.Op) {
+	for i := range ops {
+		op := &ops[i]
+		key := channel.Key{App: op.App, Name: op.Channel}
+		st := g.seats[key]
+		if op.Kind != presence.Join || st == nil {
 			continue
 		}
-		h := want[key]
-		if h == nil {
-			h = &holding{users: map[string]*presence.Op{}}
-			want[key] = h
-		}
-		switch op.Kind {
-		case presence.Join:
-			h.users[op.User] = op
-		case presence.Count:
-			h.counted = op.Count > 0
+		if m := st.users[op.User]; m != nil && m.holders == 1 && (m.RawID != op.RawID || m.Info != op.Info) {
+			c.leave(g, key, op.User)
 		}
 	}
+}
+
+// keepOnly takes away from the gateway what its snapshot does not list; the
+// operations of the snapshot bring what is new, so that only the difference
+// is announced. What goes is announced also while the window is open:
+// somebody may have been told that it was there.
+func (c *census) keepOnly(g *gateway, l *listing) {
 	for _, key := range sortedKeys(g.seats) {
-		c.shrink(g, key, want[key])
+		c.shrink(g, key, l.rooms[key])
 	}
 	for _, key := range sortedKeys(g.online) {
-		if _, still := online[key]; !still {
+		if _, still := l.online[key]; !still {
 			c.setOffline(g, key)
 		}
 	}
 }
 
 // shrink takes the members that h does not list out of a seat, and its count
-// if h has none. A member whose id or info was written anew has left and come
-// back, unless another gateway holds it too.
+// if h has none.
 func (c *census) shrink(g *gateway, key channel.Key, h *holding) {
 	st := g.seats[key]
 	for _, user := range slices.Sorted(maps.Keys(st.users)) {
-		var op *presence.Op
+		listed := false
 		if h != nil {
-			op = h.users[user]
+			_, listed = h.users[user]
 		}
-		m := st.users[user]
-		if op == nil || (m.holders == 1 && (m.RawID != op.RawID || m.Info != op.Info)) {
+		if !listed {
 			c.leave(g, key, user)
 		}
 	}
@@ -72,12 +101,8 @@ func (c *census) shrink(g *gateway, key channel.Key, h *holding) {
 
 // clear empties a gateway.
 func (c *census) clear(g *gateway) {
-	for _, key := range sortedKeys(g.seats) {
-		c.shrink(g, key, nil)
-	}
-	for _, key := range sortedKeys(g.online) {
-		c.setOffline(g, key)
-	}
+	g.listing = nil
+	c.keepOnly(g, newListing())
 }
 
 func sortedKeys[V any](m map[channel.Key]V) []channel.Key {

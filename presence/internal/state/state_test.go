@@ -286,6 +286,69 @@ func TestWindow(t *testing.T) {
 	f.want("live added c y")
 }
 
+// part is a delta that another part of the snapshot follows.
+func (f *fixture) part(node string, snapshot bool, ops ...presence.Op) presence.Reply {
+	f.t.Helper()
+	d := f.deltaOf(node, snapshot, ops...)
+	d.More = true
+	reply := f.apply(d)
+	if reply.Status != presence.OK {
+		f.t.Fatalf("part of %s: status %d", node, reply.Status)
+	}
+	return reply
+}
+
+// TestSnapshotInParts: what a later part lists has never gone; what none
+// lists goes with the last one.
+func TestSnapshotInParts(t *testing.T) {
+	f := newFixture(t, app.App{SubscriptionCount: true})
+	f.do("a", join("c", "u"), join("c", "v"), join("d", "w"), join("d", "x"), count("news", 3), count("old", 1),
+		presence.Op{Kind: presence.Online, App: "1", Channel: "#online-7"}, presence.Op{Kind: presence.Online, App: "1", Channel: "#online-8"})
+	f.out = nil
+	f.part("a", true, known("c", "u"), join("d", "y"))
+	f.want("live added d y")
+	f.part("a", false, known("d", "w"), leave("c", "u"), count("news", 3))
+	f.want("live removed c u")
+	changed := known("d", "x")
+	changed.Info = `{"n":2}`
+	f.do("a", changed, presence.Op{Kind: presence.Online, App: "1", Channel: "#online-8"})
+	f.want("live removed d x", "live removed c v", "live offline #online-7 7", "live added d x")
+	if q := f.shard.Query(&presence.Query{App: "1", All: true}, f.now); len(q.Channels) != 2 || q.Channels[0].Users != 3 || q.Channels[1].Subscriptions != 3 {
+		t.Errorf("answer %+v", q)
+	}
+	f.do("a", join("c", "z")) // an ordinary delta again
+	f.want("live added c z")
+}
+
+// TestSnapshotInPartsToNewOwner: until the last part the gateway has not
+// reported, and what it had is announced to nobody.
+func TestSnapshotInPartsToNewOwner(t *testing.T) {
+	f := newFixture(t, app.App{Limits: app.Limits{PresenceMembers: 2}})
+	f.shard.Await([]string{"a"}, f.now)
+	f.seq["a"] = 7
+	f.part("a", true, known("c", "u"))
+	if q := f.shard.Query(&presence.Query{App: "1", Channel: "c"}, f.now); !q.Incomplete {
+		t.Error("complete after the first of three parts")
+	}
+	f.part("a", false, known("c", "v"))
+	f.do("a", known("c", "w"), join("d", "new"))
+	f.want("live added d new")
+	if q := f.shard.Query(&presence.Query{App: "1", Channel: "c"}, f.now); q.Incomplete || q.Channels[0].Users != 3 {
+		t.Errorf("answer %+v", q)
+	}
+}
+
+// TestSnapshotAgain: a new snapshot makes the parts of the last one void.
+func TestSnapshotAgain(t *testing.T) {
+	f := newFixture(t, app.App{})
+	f.do("a", join("c", "u"), join("c", "v"))
+	f.part("a", true, known("c", "u"))
+	f.out = nil
+	f.part("a", true, known("c", "v"))
+	f.do("a")
+	f.want("live removed c u")
+}
+
 func TestWindowDeadline(t *testing.T) {
 	f := newFixture(t, app.App{})
 	f.shard.Await([]string{"a"}, f.now)
