@@ -270,10 +270,11 @@ func (w *worker) unsubscribe(subs ...**nats.Subscription) {
 // handOver releases what is owned, to nodes that hear everything already, and
 // returns when they have been told.
 func (w *worker) handOver() {
-	w.takeWaiting(time.Now().UnixMilli())
+	nowMs := time.Now().UnixMilli()
+	w.takeWaiting(nowMs)
 	w.flush()
 	for _, s := range w.seats {
-		s.replica.Release(s.replica.Heir())
+		s.replica.Release(s.replica.Heir(), nowMs, &w.out)
 		w.settle(s)
 	}
 	w.flush()

@@ -132,10 +132,14 @@ func (r *Replica) Heir() string {
 	return r.duty.Owner
 }
 
-// Release ends the ownership because this node stops: heir takes over.
-func (r *Replica) Release(heir string) {
+// Release ends the ownership because this node stops: heir takes over, with
+// what is held back. Without an heir that is sent now.
+func (r *Replica) Release(heir string, nowMs int64, out *Output) {
 	if r.role == Owner {
 		r.release(heir)
+		if heir == "" {
+			r.shard.Close(nowMs, &out.Effects)
+		}
 	}
 	r.role = None
 }

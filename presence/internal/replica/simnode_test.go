@@ -45,8 +45,9 @@ func (s *sim) leaveNode(name string) {
 		}
 	}
 	s.logf("node %s leaves to %s", name, heir)
-	n.r.Release(heir)
-	n.flush(&replica.Output{})
+	var out replica.Output
+	n.r.Release(heir, s.now, &out)
+	n.flush(&out)
 	n.dead = true
 	s.spreadView()
 }

@@ -165,10 +165,15 @@ func (a *announcer) tick() {
 	}
 	clear(a.counts[len(later):])
 	a.counts = later
+	a.tellHeld(a.nowMs)
+}
+
+// tellHeld sends the webhooks that are due at a time.
+func (a *announcer) tellHeld(atMs int64) {
 	for {
-		e, due := a.holds.due(a.nowMs)
+		e, due := a.holds.due(atMs)
 		if !due {
-			break
+			return
 		}
 		if a.wantsHook(hookName(e.Kind), e.Key) {
 			at := e.AtMs

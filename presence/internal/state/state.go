@@ -141,6 +141,13 @@ func (s *Shard) Tick(nowMs int64, out *[]Effect) {
 	s.news.tick()
 }
 
+// Close sends what is held: nobody will be there to undo it or to send it later.
+func (s *Shard) Close(nowMs int64, out *[]Effect) {
+	s.news.begin(nowMs, out)
+	defer s.news.end()
+	s.news.tellHeld(nowMs + HoldMs)
+}
+
 func (s *Shard) limits(appID string) *app.Limits {
 	if a := s.cfg.App(appID); a != nil {
 		return &a.Limits
