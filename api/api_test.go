@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/carillon-rt/carillon/api"
+	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/natstest"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/message"
@@ -94,7 +95,7 @@ func TestStopFinishesRequests(t *testing.T) {
 	go func() { answer <- f.do(events(`{"name":"e","channel":"a","data":"1"}`)) }()
 	request := <-requests
 	cancel()
-	waitFor(t, "the port to close", func() bool {
+	await.True(t, "the port to close", func() bool {
 		conn, err := net.DialTimeout("tcp", a.Addr(), time.Second)
 		if err == nil {
 			conn.Close()
@@ -123,7 +124,7 @@ func TestTracing(t *testing.T) {
 	if got := f.do(r); got.status != 200 {
 		t.Fatalf("answer %d %s", got.status, got.body)
 	}
-	waitFor(t, "the span to end", func() bool { return len(spans.Ended()) == 1 })
+	await.True(t, "the span to end", func() bool { return len(spans.Ended()) == 1 })
 	span := spans.Ended()[0]
 	pubs := f.take()
 	want := "00-" + parent + "-" + span.SpanContext().SpanID().String() + "-01"

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/carillon-rt/carillon/api"
+	"github.com/carillon-rt/carillon/kit/await"
 )
 
 type apiConfig = api.Config
@@ -133,22 +134,10 @@ func TestHealth(t *testing.T) {
 		}
 	}
 	f.nats.Stop()
-	waitFor(t, "readiness to go", func() bool { return plain("/ready").status == 503 })
+	await.True(t, "readiness to go", func() bool { return plain("/ready").status == 503 })
 	if got := plain("/up"); got.status != 200 {
 		t.Errorf("/up without NATS: %d %s", got.status, got.body)
 	}
 	f.nats.Start()
-	waitFor(t, "readiness to come back", func() bool { return plain("/ready").status == 200 })
-}
-
-// waitFor polls until the condition holds.
-func waitFor(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		<-time.After(5 * time.Millisecond)
-	}
+	await.True(t, "readiness to come back", func() bool { return plain("/ready").status == 200 })
 }

@@ -21,6 +21,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/carillon-rt/carillon/api"
+	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/natstest"
 	"github.com/carillon-rt/carillon/kit/service"
 	"github.com/carillon-rt/carillon/proto/app"
@@ -112,7 +113,7 @@ func awaitQueue(t testing.TB, nc *nats.Conn) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waitFor(t, "the webhook queue", func() bool {
+	await.True(t, "the webhook queue", func() bool {
 		_, err := js.Consumer(context.Background(), subject.HookStream, "api")
 		return err == nil
 	})

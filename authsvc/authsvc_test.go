@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/carillon-rt/carillon/authsvc"
+	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/leaktest"
 	"github.com/carillon-rt/carillon/kit/natstest"
 	"github.com/carillon-rt/carillon/proto/app"
@@ -162,7 +163,7 @@ func TestStopAnswersAll(t *testing.T) {
 		if err := nc.Flush(); err != nil {
 			t.Fatal(err)
 		}
-		waitFor(t, func() bool { return len(answers) > 0 })
+		await.True(t, "an answer", func() bool { return len(answers) > 0 })
 		if err := stop(); err != nil {
 			t.Fatal(err)
 		}
@@ -190,16 +191,7 @@ func startSecond(t testing.TB, srv *natstest.TestServer, nc *nats.Conn) {
 	req := subscribeRequest("private-x", "")
 	req.Auth = signature.Auth("key2", "s2", signature.Channel("1.2", "private-x", ""))
 	data := request(t, req)
-	waitFor(t, func() bool { return ask(t, nc, subject.AuthSubscribe, data).Allow })
-}
-
-func waitFor(t testing.TB, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(wait); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("condition not met in time")
-		}
-	}
+	await.True(t, "the second node to answer", func() bool { return ask(t, nc, subject.AuthSubscribe, data).Allow })
 }
 
 func TestNewRefusesBadConfig(t *testing.T) {

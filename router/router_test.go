@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/config"
 	"github.com/carillon-rt/carillon/kit/leaktest"
 	"github.com/carillon-rt/carillon/kit/natsembed"
@@ -55,13 +56,7 @@ func testApps(t testing.TB) *app.Registry {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within %s", what, patience)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
+	await.True(t, what, ok)
 }
 
 // start runs a router until the returned function is called or the test ends.

@@ -12,6 +12,7 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 
+	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/proto/signature"
 	"github.com/carillon-rt/carillon/standalone"
 	"github.com/carillon-rt/carillon/standalone/internal/apicall"
@@ -138,22 +139,18 @@ func publish(t *testing.T, addr string, e apicall.Event) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ticks, end := time.NewTicker(10*time.Millisecond), time.After(patience)
-	defer ticks.Stop()
-	for {
+	await.Success(t, "a publish", func() error {
 		status, body, err := call.Do(t.Context(), "http://"+addr, cred)
-		if err == nil && status == http.StatusOK {
-			return
-		}
-		if err == nil && status < http.StatusInternalServerError {
+		switch {
+		case err != nil:
+			return err
+		case status < http.StatusInternalServerError && status != http.StatusOK:
 			t.Fatalf("publish: %d %s", status, body)
+		case status != http.StatusOK:
+			return fmt.Errorf("%d %s", status, body)
 		}
-		select {
-		case <-ticks.C:
-		case <-end:
-			t.Fatalf("publish: %d %s %v", status, body, err)
-		}
-	}
+		return nil
+	})
 }
 
 var cred = credentials(standalone.DevApp().ID)

@@ -2,6 +2,7 @@ package standalone_test
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/config"
 	"github.com/carillon-rt/carillon/kit/leaktest"
 	"github.com/carillon-rt/carillon/kit/natstest"
@@ -59,24 +61,18 @@ func start(t *testing.T, settings ...string) (at standalone.Addresses, stop func
 
 func awaitReady(t *testing.T, ops string) {
 	t.Helper()
-	ticks, end := time.NewTicker(10*time.Millisecond), time.After(patience)
-	defer ticks.Stop()
-	for {
+	await.Success(t, "readiness", func() error {
 		res, err := http.Get("http://" + ops + "/readyz?verbose")
 		if err != nil {
 			t.Fatalf("ops port: %v", err)
 		}
+		defer res.Body.Close()
 		body, _ := io.ReadAll(res.Body)
-		res.Body.Close()
-		if res.StatusCode == http.StatusOK {
-			return
+		if res.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s: %s", res.Status, body)
 		}
-		select {
-		case <-ticks.C:
-		case <-end:
-			t.Fatalf("not ready: %s", body)
-		}
-	}
+		return nil
+	})
 }
 
 func TestEventReachesSubscribers(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/natsembed"
 )
 
@@ -50,23 +51,6 @@ func connect(t *testing.T, url string, opts ...nats.Option) (*nats.Conn, jetstre
 		t.Fatal(err)
 	}
 	return nc, js
-}
-
-func eventually(t *testing.T, what string, ok func() error) {
-	t.Helper()
-	deadline := time.Now().Add(30 * time.Second)
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := ok()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%s: %v", what, err)
-		}
-		<-tick.C
-	}
 }
 
 func TestFilesSurviveRestart(t *testing.T) {
@@ -143,7 +127,7 @@ func TestCluster(t *testing.T) {
 		}
 	}
 	for _, s := range servers {
-		eventually(t, "no JetStream cluster", func() error {
+		await.Success(t, "a JetStream cluster", func() error {
 			if clustered, ready := s.Clustered(); !clustered || !ready {
 				return fmt.Errorf("clustered %v, ready %v, %d routes", clustered, ready, s.NumRoutes())
 			}
@@ -156,7 +140,7 @@ func TestCluster(t *testing.T) {
 	}
 	_, js := connect(t, strings.Join(urls, ","))
 	stream := jetstream.StreamConfig{Name: "S", Subjects: []string{"s"}, Replicas: 3, Storage: jetstream.FileStorage}
-	eventually(t, "no replicated stream", func() error {
+	await.Success(t, "a replicated stream", func() error {
 		_, err := js.CreateStream(t.Context(), stream)
 		return err
 	})
@@ -175,7 +159,7 @@ func TestCluster(t *testing.T) {
 	if err := servers[n].Shutdown(); err != nil {
 		t.Error(err)
 	}
-	eventually(t, "no publish after the leader left", func() error {
+	await.Success(t, "a publish after the leader left", func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err := js.Publish(ctx, "s", nil)

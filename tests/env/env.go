@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/carillon-rt/carillon/kit/cluster"
 	"github.com/carillon-rt/carillon/kit/natstest"
@@ -198,16 +197,4 @@ func (c *Cluster) yaml(name, dir string) string {
 	}
 	b.WriteString(c.cfg.extra)
 	return b.String()
-}
-
-// waitFor polls check until it is true; it fails the test after a while.
-func waitFor(t testing.TB, what string, within time.Duration, check func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(within)
-	for !check() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s", within, what)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/carillon-rt/carillon/kit/await"
 )
 
 const (
@@ -123,7 +125,7 @@ func (n *Node) Restart() {
 // WaitReady returns when the process answers that it is ready.
 func (n *Node) WaitReady() {
 	n.t.Helper()
-	waitFor(n.t, n.Name+" is ready", readyWithin, func() bool {
+	await.Within(n.t, readyWithin, n.Name+" is ready", func() bool {
 		select {
 		case <-n.exited:
 			n.t.Fatalf("%s has ended: %s", n.Name, n.log.String())

@@ -13,8 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/leaktest"
 	"github.com/carillon-rt/carillon/tests/client"
 	"github.com/carillon-rt/carillon/tests/env"
@@ -22,21 +22,10 @@ import (
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
-// pollEvery is how often a condition is looked at.
-const pollEvery = 10 * time.Millisecond
-
 // eventually waits until check holds.
 func eventually(t *testing.T, what string, check func() bool) {
 	t.Helper()
-	ticks, end := time.NewTicker(pollEvery), time.After(client.Patience)
-	defer ticks.Stop()
-	for !check() {
-		select {
-		case <-ticks.C:
-		case <-end:
-			t.Fatalf("not within %s: %s", client.Patience, what)
-		}
-	}
+	await.True(t, what, check)
 }
 
 // dial connects to a gateway with the app's secret.

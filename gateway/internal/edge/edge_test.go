@@ -15,6 +15,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/dialect/pusher"
+	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/leaktest"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
@@ -249,11 +250,7 @@ func (f *fixture) publish(name string, seq uint64, changes ...func(*message.Publ
 
 func (f *fixture) until(what string, check func() bool) {
 	f.Helper()
-	for deadline := time.Now().Add(patience); !check(); time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			f.Fatalf("not in time: %s", what)
-		}
-	}
+	await.True(f, what, check)
 }
 
 func (f *fixture) count(key channel.Key) int {

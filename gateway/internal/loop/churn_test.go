@@ -11,6 +11,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/ws"
 	"github.com/carillon-rt/carillon/gateway/internal/ws/wscase"
+	"github.com/carillon-rt/carillon/kit/await"
 )
 
 // TestChurn has clients come, talk, flood, break the protocol and vanish at
@@ -71,7 +72,7 @@ func churn(t *testing.T, start func(testing.TB, Config, *script) *server, seed u
 		})
 	}
 	clients.Wait()
-	eventually(t, "all are gone", func() bool { return s.loops[0].Stats().Connections == 0 })
+	await.True(t, "all are gone", func() bool { return s.loops[0].Stats().Connections == 0 })
 	total := int64(0)
 	for _, n := range s.loops[0].Stats().Closed {
 		total += n

@@ -5,6 +5,8 @@ package loop
 import (
 	"testing"
 	"time"
+
+	"github.com/carillon-rt/carillon/kit/await"
 )
 
 // BenchmarkConnect measures what a connection costs the loop's thread, from
@@ -23,7 +25,7 @@ func BenchmarkConnect(b *testing.B) {
 		b.ReportMetric(conns/time.Since(began).Seconds(), "connects/s")
 		b.StopTimer()
 		clients.close()
-		eventually(b, "all are gone", func() bool { return s.loops[0].Stats().Connections == 0 })
+		await.True(b, "all are gone", func() bool { return s.loops[0].Stats().Connections == 0 })
 		b.StartTimer()
 	}
 }

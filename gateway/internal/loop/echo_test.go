@@ -265,18 +265,6 @@ func (c *client) wantEnd() {
 	}
 }
 
-// eventually waits for a condition.
-func eventually(t testing.TB, what string, holds func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
-	for !holds() {
-		if time.Now().After(deadline) {
-			t.Fatalf("never came true: %s", what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
 // portable makes a loop that runs on goroutines, as on systems without epoll.
 func portable(t testing.TB, cfg Config, h *script) *server {
 	t.Helper()

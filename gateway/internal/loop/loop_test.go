@@ -13,6 +13,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/ws"
 	"github.com/carillon-rt/carillon/gateway/internal/ws/wscase"
+	"github.com/carillon-rt/carillon/kit/await"
 	gobwas "github.com/gobwas/ws"
 )
 
@@ -80,7 +81,7 @@ func TestOpenMessageClosedInOrder(t *testing.T) {
 	c.write(wscase.Frame(wscase.Fin|wscase.Close, wscase.CloseBody(4000, "bye")))
 	c.wantClose(4000, "")
 	c.wantEnd()
-	eventually(t, "closed was called", func() bool { return seen.n.Load() == 3 })
+	await.True(t, "closed was called", func() bool { return seen.n.Load() == 3 })
 	want := []string{"open true", "message true a mine", `closed peer 4000 "bye" mine`}
 	if got := seen.all(); !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
@@ -127,7 +128,7 @@ func TestConnectionsEnd(t *testing.T) {
 	for i, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			c.do(s.open())
-			eventually(t, "closed was called", func() bool { return seen.n.Load() == int64(i+1) })
+			await.True(t, "closed was called", func() bool { return seen.n.Load() == int64(i+1) })
 			if got := seen.all()[i]; got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
@@ -175,7 +176,7 @@ func TestHandlesOfTheDeadNameNothing(t *testing.T) {
 		t.Fatal("handle of a live connection names nothing")
 	}
 	_ = c.conn.Close()
-	eventually(t, "it is gone", func() bool { return s.loops[0].Stats().Connections == 0 })
+	await.True(t, "it is gone", func() bool { return s.loops[0].Stats().Connections == 0 })
 	s.open()
 	second := <-handles
 	if first.Slot != second.Slot || first.Gen == second.Gen {
@@ -237,7 +238,7 @@ func TestAFullMailboxRefuses(t *testing.T) {
 		t.Errorf("refused %d, depth %d", st.MailRefused, st.MailboxDepth)
 	}
 	close(release)
-	eventually(t, "the mailbox is empty", func() bool { return l.Stats().MailboxDepth == 0 })
+	await.True(t, "the mailbox is empty", func() bool { return l.Stats().MailboxDepth == 0 })
 	s.stop()
 	s.running.Wait()
 	if l.Post(nothing) || l.PostAlways(nothing) {
@@ -262,7 +263,7 @@ func TestTimersFireOnceAndNotEarly(t *testing.T) {
 	}
 	s := serve(t, Config{}, h)
 	s.open()
-	eventually(t, "it fired twice", func() bool { return len(fired) == 2 })
+	await.True(t, "it fired twice", func() bool { return len(fired) == 2 })
 	for range 2 {
 		if late := <-fired; late < 0 {
 			t.Errorf("fired %v early", time.Duration(-late))
@@ -271,7 +272,7 @@ func TestTimersFireOnceAndNotEarly(t *testing.T) {
 	s.on(func() { s.loops[0].ConnAt(0).SetTimer(s.loops[0].Now() + int64(100*time.Millisecond)) })
 	s.on(func() { s.loops[0].ConnAt(0).SetTimer(0) })
 	s.on(func() { s.loops[0].ConnAt(0).SetTimer(s.loops[0].Now() + int64(50*time.Millisecond)) })
-	eventually(t, "the third fired", func() bool { return len(fired) == 1 })
+	await.True(t, "the third fired", func() bool { return len(fired) == 1 })
 }
 
 // TestOneWritePerTurn: whatever a turn queues for a connection is one system
@@ -304,7 +305,7 @@ func TestOneWritePerTurn(t *testing.T) {
 				c.wantText(w)
 				pending -= len(ws.AppendText(nil, []byte(w)))
 			}
-			eventually(t, "the write was counted", func() bool { return s.loops[0].Stats().Writes == before+1 })
+			await.True(t, "the write was counted", func() bool { return s.loops[0].Stats().Writes == before+1 })
 			if pending != 0 {
 				t.Errorf("Pending is off by %d", pending)
 			}
@@ -337,7 +338,7 @@ func TestInputIsServedInTheMiddleOfAFlush(t *testing.T) {
 	if op, _ := clients[0].frame(); op != gobwas.OpPong {
 		t.Errorf("got %v, want a pong", op)
 	}
-	eventually(t, "slices were counted", func() bool { return s.loops[0].Stats().Slices == before+9 })
+	await.True(t, "slices were counted", func() bool { return s.loops[0].Stats().Slices == before+9 })
 }
 
 func TestAboveConnectionsMaxTheAnswerIs503(t *testing.T) {
@@ -350,7 +351,7 @@ func TestAboveConnectionsMaxTheAnswerIs503(t *testing.T) {
 		t.Errorf("got %s %v", res.Status, res.Header)
 	}
 	_ = first.conn.Close()
-	eventually(t, "there is room again", func() bool { return s.loops[0].Stats().Connections == 1 })
+	await.True(t, "there is room again", func() bool { return s.loops[0].Stats().Connections == 1 })
 	s.open()
 }
 
@@ -438,7 +439,7 @@ func TestHandOverIsBounded(t *testing.T) {
 	first, second, third := s.dial(), s.dial(), s.dial()
 	first.write(request)
 	second.write(request)
-	eventually(t, "two wait", func() bool { return s.loops[0].Stats().HandedOver == 2 })
+	await.True(t, "two wait", func() bool { return s.loops[0].Stats().HandedOver == 2 })
 	third.write(request)
 	if res := third.response(); res.StatusCode != 503 {
 		t.Errorf("got %s", res.Status)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/carillon-rt/carillon/gateway/internal/ws/wscase"
+	"github.com/carillon-rt/carillon/kit/await"
 )
 
 // TestRFC6455 runs the conformance table against a listening loop, on the
@@ -31,7 +32,7 @@ func conform(t *testing.T, s *server, messageBytesMax int) {
 			}
 		})
 	}
-	eventually(t, "all connections are gone", func() bool { return s.loops[0].Stats().Connections == 0 })
+	await.True(t, "all connections are gone", func() bool { return s.loops[0].Stats().Connections == 0 })
 }
 
 // TestRFC6455WithoutEcho runs the part of the table that makes sense against

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/ws"
+	"github.com/carillon-rt/carillon/kit/await"
 	"golang.org/x/sys/unix"
 )
 
@@ -73,7 +74,7 @@ func (b *bareClients) close() {
 func TestIdleConnectionsCostNeitherGoroutinesNorMemory(t *testing.T) {
 	s := serve(t, Config{}, &script{})
 	openBare(t, s.listener.Addr(), 300).close() // what is allocated once
-	eventually(t, "the first are gone", func() bool { return s.loops[0].Stats().Connections == 0 })
+	await.True(t, "the first are gone", func() bool { return s.loops[0].Stats().Connections == 0 })
 	const n = 5000
 	goroutines, before := runtime.NumGoroutine(), heapInUse()
 	clients := openBare(t, s.listener.Addr(), n)
@@ -89,7 +90,7 @@ func TestIdleConnectionsCostNeitherGoroutinesNorMemory(t *testing.T) {
 		t.Errorf("%d connections", got)
 	}
 	clients.close()
-	eventually(t, "all are gone", func() bool { return s.loops[0].Stats().Connections == 0 })
+	await.True(t, "all are gone", func() bool { return s.loops[0].Stats().Connections == 0 })
 }
 
 func heapInUse() int64 {
@@ -218,7 +219,7 @@ func TestWithoutDescriptorsClientsAreRefused(t *testing.T) {
 	}
 	c := newClient(t, conn)
 	clients = append(clients, c)
-	eventually(t, "a connection was refused", func() bool { return s.listener.Starved() == 1 })
+	await.True(t, "a connection was refused", func() bool { return s.listener.Starved() == 1 })
 	restore()
 	_ = clients[0].conn.Close()
 	s.open()

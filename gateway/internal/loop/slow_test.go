@@ -12,6 +12,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/ws"
 	"github.com/carillon-rt/carillon/gateway/internal/ws/wscase"
+	"github.com/carillon-rt/carillon/kit/await"
 	gobwas "github.com/gobwas/ws"
 )
 
@@ -46,7 +47,7 @@ func TestBlockedOutputKeepsItsOrder(t *testing.T) {
 				}
 			})
 		}
-		eventually(t, "the connection blocked", func() bool { return s.loops[0].Stats().WouldBlock > 0 })
+		await.True(t, "the connection blocked", func() bool { return s.loops[0].Stats().WouldBlock > 0 })
 		for want := range uint32(rounds * perRound) {
 			_, b := c.frame()
 			if got := binary.BigEndian.Uint32(b); got != want || len(b) != 4+int(want%3000) || bytes.Count(b[4:], []byte{byte(want)}) != len(b)-4 {
@@ -54,7 +55,7 @@ func TestBlockedOutputKeepsItsOrder(t *testing.T) {
 			}
 		}
 		pending := -1
-		eventually(t, "nothing is pending", func() bool {
+		await.True(t, "nothing is pending", func() bool {
 			s.on(func() { pending = s.loops[0].ConnAt(0).Pending() })
 			return pending == 0
 		})
@@ -160,7 +161,7 @@ func publishUntilClosed(t *testing.T, s *server, f *fan, send func(c *Conn), rec
 		}
 		before := received[0].Load()
 		f.publish(s, send)
-		eventually(t, "the others have it", func() bool {
+		await.True(t, "the others have it", func() bool {
 			all := received[0].Load()
 			for i := range received {
 				if n := received[i].Load(); n == before || n != all {
@@ -211,12 +212,12 @@ func TestAReaderThatStopsIsClosedForAge(t *testing.T) {
 	limitReadBuffer(t, c.conn)
 	frame := &Frame{Bytes: ws.AppendText(nil, bytes.Repeat([]byte("m"), 8<<20))}
 	f.publish(s, func(c *Conn) { c.SendShared(frame) })
-	eventually(t, "it was closed", func() bool { return f.closed.n.Load() == 1 })
+	await.True(t, "it was closed", func() bool { return f.closed.n.Load() == 1 })
 	if got := f.closed.all()[0]; got != "slow 1008" {
 		t.Errorf("closed: %v", got)
 	}
 	if got := s.loops[0].Stats().SlowAge; got != 1 {
 		t.Errorf("counted %d", got)
 	}
-	eventually(t, "the socket was closed after the timeout", func() bool { return s.loops[0].Stats().Connections == 0 })
+	await.True(t, "the socket was closed after the timeout", func() bool { return s.loops[0].Stats().Connections == 0 })
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/ws/wscase"
+	"github.com/carillon-rt/carillon/kit/await"
 )
 
 // certificate makes one for 127.0.0.1.
@@ -77,6 +78,6 @@ func TestTLSAndPlainShareALoop(t *testing.T) {
 	// Not TLS at all: costs that connection, nothing else.
 	bad := s.dial()
 	bad.write([]byte("GET / HTTP/1.1\r\n\r\n"))
-	eventually(t, "only the open connection is left", func() bool { return s.loops[0].Stats().Connections == 1 })
+	await.True(t, "only the open connection is left", func() bool { return s.loops[0].Stats().Connections == 1 })
 	_ = ln.Close()
 }

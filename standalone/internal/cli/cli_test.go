@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/leaktest"
 	"github.com/carillon-rt/carillon/standalone"
 )
@@ -163,7 +164,7 @@ func TestServe(t *testing.T) {
 
 func awaitAddresses(t *testing.T, file string) (at standalone.Addresses) {
 	t.Helper()
-	await(t, "the addresses file", func() bool {
+	await.True(t, "the addresses file", func() bool {
 		raw, err := os.ReadFile(file)
 		return err == nil && json.Unmarshal(raw, &at) == nil
 	})
@@ -172,22 +173,9 @@ func awaitAddresses(t *testing.T, file string) (at standalone.Addresses) {
 
 func awaitHealth(t *testing.T, ops string) {
 	t.Helper()
-	await(t, "readiness", func() bool {
+	await.True(t, "readiness", func() bool {
 		code, _, _ := carillon(t, "health", "--url", "http://"+ops)
 		return code == ExitOK
 	})
 	http.DefaultClient.CloseIdleConnections()
-}
-
-func await(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	ticks, end := time.NewTicker(10*time.Millisecond), time.After(patience)
-	defer ticks.Stop()
-	for !is() {
-		select {
-		case <-ticks.C:
-		case <-end:
-			t.Fatalf("%s did not come", what)
-		}
-	}
 }
