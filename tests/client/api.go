@@ -6,11 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -62,7 +59,8 @@ type Event struct {
 // Do signs the call, sends it and gives the answer, whatever its status.
 func (a API) Do(ctx context.Context, c Call) (Answer, error) {
 	path := "/apps/" + a.App + c.Path
-	target := strings.TrimSuffix(a.Base, "/") + path + "?" + a.query(c, path)
+	signed := signature.Call{Method: c.Method, Path: path, Params: c.Query, Body: c.Body}
+	target := strings.TrimSuffix(a.Base, "/") + path + "?" + signed.SignedQuery(a.Key, a.Secret, time.Now())
 	req, err := http.NewRequestWithContext(ctx, c.Method, target, bytes.NewReader(c.Body))
 	if err != nil {
 		return Answer{}, fmt.Errorf("make request: %w", err)
@@ -87,24 +85,6 @@ func (a API) Do(ctx context.Context, c Call) (Answer, error) {
 		return Answer{}, fmt.Errorf("read the answer: %w", err)
 	}
 	return Answer{Status: res.StatusCode, Header: res.Header, Body: body}, nil
-}
-
-// query is the signed query string. (Pusher HTTP API, "authentication".)
-func (a API) query(c Call, path string) string {
-	params := map[string]string{
-		"auth_key": a.Key, "auth_timestamp": strconv.FormatInt(time.Now().Unix(), 10), "auth_version": "1.0",
-	}
-	maps.Copy(params, c.Query)
-	if len(c.Body) > 0 {
-		params["body_md5"] = signature.BodyMD5(c.Body)
-	}
-	var plain, escaped []string
-	for _, name := range slices.Sorted(maps.Keys(params)) {
-		plain = append(plain, name+"="+params[name])
-		escaped = append(escaped, url.QueryEscape(name)+"="+url.QueryEscape(params[name]))
-	}
-	signed := signature.Sign(a.Secret, signature.Request(c.Method, path, strings.Join(plain, "&")))
-	return strings.Join(escaped, "&") + "&auth_signature=" + signed
 }
 
 // Trigger publishes an event once.

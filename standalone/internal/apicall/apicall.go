@@ -8,11 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
-	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -60,23 +56,8 @@ func Trigger(app string, e Event) (Call, error) {
 // SignedQuery returns the query string of the signed call. The signature is good for 600 s before and after now.
 // (Pusher HTTP API, "authentication".)
 func (c Call) SignedQuery(cred Credentials, now time.Time) string {
-	params := maps.Clone(c.Query)
-	if params == nil {
-		params = map[string]string{}
-	}
-	params["auth_key"] = cred.Key
-	params["auth_timestamp"] = strconv.FormatInt(now.Unix(), 10)
-	params["auth_version"] = "1.0"
-	if len(c.Body) > 0 {
-		params["body_md5"] = signature.BodyMD5(c.Body)
-	}
-	var plain, escaped []string
-	for _, name := range slices.Sorted(maps.Keys(params)) {
-		plain = append(plain, strings.ToLower(name)+"="+params[name])
-		escaped = append(escaped, url.QueryEscape(name)+"="+url.QueryEscape(params[name]))
-	}
-	signed := signature.Sign(cred.Secret, signature.Request(c.Method, c.Path, strings.Join(plain, "&")))
-	return strings.Join(escaped, "&") + "&auth_signature=" + signed
+	call := signature.Call{Method: c.Method, Path: c.Path, Params: c.Query, Body: c.Body}
+	return call.SignedQuery(cred.Key, cred.Secret, now)
 }
 
 // Request makes the signed HTTP request; base is such as http://127.0.0.1:6001.
