@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/carillon-rt/carillon/proto/subject"
@@ -25,7 +26,10 @@ const (
 // batch of its own in every gateway.
 const PartitionsMax = 1024
 
-const pollWait = 100 * time.Millisecond
+const (
+	pollWait  = 100 * time.Millisecond
+	awaitMost = time.Minute
+)
 
 // Bucket opens subject.ConfigBucket and creates it when it is missing, with
 // that many replicas (1 if 0). An existing bucket keeps its own.
@@ -70,6 +74,19 @@ func Partitions(ctx context.Context, js jetstream.JetStream, want int) (int, err
 		return readPartitions(ctx, kv)
 	}
 	return awaitPartitions(ctx, js)
+}
+
+// AwaitPartitions is Partitions for a process that does not decide the count:
+// it waits for the first router for a minute at most, then the process had
+// better end and be started again.
+func AwaitPartitions(ctx context.Context, nc *nats.Conn) (int, error) {
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return 0, fmt.Errorf("open JetStream: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, awaitMost)
+	defer cancel()
+	return Partitions(ctx, js, 0)
 }
 
 func awaitPartitions(ctx context.Context, js jetstream.JetStream) (int, error) {

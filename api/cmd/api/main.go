@@ -4,9 +4,6 @@ package main
 import (
 	"context"
 	"os"
-	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/carillon-rt/carillon/api"
 	"github.com/carillon-rt/carillon/kit/service"
@@ -27,7 +24,7 @@ func main() {
 		if err != nil {
 			return nil, err
 		}
-		if cfg.API.Partitions, err = partitions(deps); err != nil {
+		if cfg.API.Partitions, err = cluster.AwaitPartitions(context.Background(), deps.NATS.Req); err != nil {
 			return nil, err
 		}
 		return api.New(cfg.API, deps, apps)
@@ -35,12 +32,3 @@ func main() {
 }
 
 // partitions waits until a router has decided the cluster's partition count.
-func partitions(deps service.Deps) (int, error) {
-	js, err := jetstream.New(deps.NATS.Req)
-	if err != nil {
-		return 0, err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	return cluster.Partitions(ctx, js, 0)
-}

@@ -5,19 +5,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/carillon-rt/carillon/gateway"
 	"github.com/carillon-rt/carillon/kit/service"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/cluster"
 )
-
-// partitionsTimeout is how long the first router may take to say how many
-// partitions the cluster has; then the process ends and is started again.
-const partitionsTimeout = time.Minute
 
 // settings is the gateway's configuration file.
 type settings struct {
@@ -33,19 +26,9 @@ func main() {
 		if err != nil {
 			return nil, fmt.Errorf("apps: %w", err)
 		}
-		if cfg.Gateway.Partitions, err = partitions(deps); err != nil {
+		if cfg.Gateway.Partitions, err = cluster.AwaitPartitions(context.Background(), deps.NATS.Req); err != nil {
 			return nil, err
 		}
 		return gateway.New(cfg.Gateway, deps, apps.Public(), gateway.Options{})
 	}))
-}
-
-func partitions(deps service.Deps) (int, error) {
-	js, err := jetstream.New(deps.NATS.Req)
-	if err != nil {
-		return 0, fmt.Errorf("open JetStream: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), partitionsTimeout)
-	defer cancel()
-	return cluster.Partitions(ctx, js, 0)
 }
