@@ -59,7 +59,7 @@ func New(cfg Config, deps service.Deps, apps *app.Registry) (*Service, error) {
 	if apps == nil {
 		return nil, errors.New("presence: there is no registry of apps")
 	}
-	js, err := jetstream.New(deps.NATS.Req, jetstream.WithPublishAsyncMaxPending(2*hookBatch))
+	js, err := jetstream.New(deps.NATS.Req, jetstream.WithPublishAsyncMaxPending(2*hookBatch), jetstream.WithPublishAsyncTimeout(hookAckWait))
 	if err != nil {
 		return nil, fmt.Errorf("presence: %w", err)
 	}

@@ -150,7 +150,7 @@ func (r *Router) trySetUp(ctx context.Context) (*parts, error) {
 		r.log.Warn("router.partitions differs from what this cluster was begun with, which stays",
 			"configured", r.cfg.Partitions, "used", p.partitions)
 	}
-	if p.hooks, err = hooks.New(setUpCtx, js, r.cfg.Replicas, r.log, r.deps.Metrics); err != nil {
+	if p.hooks, err = hooks.New(setUpCtx, conns.Req, r.cfg.Replicas, r.log, r.deps.Metrics); err != nil {
 		return nil, err
 	}
 	r.assemble(p, js)
