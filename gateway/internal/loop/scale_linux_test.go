@@ -2,6 +2,7 @@ package loop
 
 import (
 	"net"
+	"net/http"
 	"runtime"
 	"testing"
 	"time"
@@ -222,7 +223,14 @@ func TestWithoutDescriptorsClientsAreRefused(t *testing.T) {
 	await.True(t, "a connection was refused", func() bool { return s.listener.Starved() == 1 })
 	restore()
 	_ = clients[0].conn.Close()
-	s.open()
+	// The listener may have found no descriptor once more before restore, and
+	// then waits to refuse somebody.
+	await.True(t, "a client is accepted again", func() bool {
+		c := s.dial()
+		_, _ = c.conn.Write([]byte(handshake)) // it may be closed already
+		res, err := http.ReadResponse(c.in, nil)
+		return err == nil && res.StatusCode == http.StatusSwitchingProtocols
+	})
 	alive.write([]byte{0x89, 0x80, 0, 0, 0, 0})
 	alive.frame()
 }
