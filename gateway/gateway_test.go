@@ -3,20 +3,12 @@ package gateway
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/carillon-rt/carillon/kit/certtest"
 	"github.com/carillon-rt/carillon/kit/leaktest"
 	"github.com/carillon-rt/carillon/kit/natstest"
 	"github.com/carillon-rt/carillon/kit/service"
@@ -429,41 +422,12 @@ func containsAll(s string, parts []string) bool {
 }
 
 func TestTLS(t *testing.T) {
-	dir := t.TempDir()
-	cfg := testConfig()
-	cfg.TLS = TLSConfig{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
-	writeCertificate(t, cfg.TLS)
+	cert, cfg := certtest.New(t), testConfig()
+	cfg.TLS = TLSConfig{Cert: cert.CertFile, Key: cert.KeyFile}
 	w := newWorld(t, cfg, Options{})
 	w.makeJournal()
-	c := w.dial(ws.Dialer{TLSConfig: &tls.Config{InsecureSkipVerify: true}}, "wss")
+	c := w.dial(ws.Dialer{TLSConfig: &tls.Config{RootCAs: cert.Roots}}, "wss")
 	c.expect("pusher:connection_established")
-}
-
-func writeCertificate(t *testing.T, files TLSConfig) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for file, block := range map[string]*pem.Block{
-		files.Cert: {Type: "CERTIFICATE", Bytes: cert}, files.Key: {Type: "PRIVATE KEY", Bytes: private},
-	} {
-		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 func TestConfig(t *testing.T) {

@@ -1,63 +1,22 @@
 package operations
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
-	"math/big"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/carillon-rt/carillon/kit/certtest"
 	"github.com/carillon-rt/carillon/tests/client"
 	"github.com/carillon-rt/carillon/tests/env"
 )
 
-// certificate makes a certificate of 127.0.0.1 and what trusts it.
-func certificate(t *testing.T) (certFile, keyFile string, trust *tls.Config) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, roots := t.TempDir(), x509.NewCertPool()
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})
-	roots.AppendCertsFromPEM(certPEM)
-	write := func(name string, content []byte) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
-	return write("cert.pem", certPEM), write("key.pem", keyPEM), &tls.Config{RootCAs: roots}
-}
-
 // The gateway ends TLS itself: clients and the HTTP API on one port.
 func TestTLS(t *testing.T) {
-	certFile, keyFile, trust := certificate(t)
-	c := env.Start(t, env.Set("gateway.tls.cert="+certFile, "gateway.tls.key="+keyFile,
+	cert := certtest.New(t)
+	trust := &tls.Config{RootCAs: cert.Roots}
+	c := env.Start(t, env.Set("gateway.tls.cert="+cert.CertFile, "gateway.tls.key="+cert.KeyFile,
 		"gateway.limits.outbox_bytes=64KiB", "gateway.limits.send_buffer=16KiB"))
 	gateway, transport := c.Gateways[0], &http.Transport{TLSClientConfig: trust, ForceAttemptHTTP2: true}
 	t.Cleanup(transport.CloseIdleConnections)

@@ -1,50 +1,20 @@
 package loop
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"math/big"
-	"net"
 	"testing"
-	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/ws/wscase"
 	"github.com/carillon-rt/carillon/kit/await"
+	"github.com/carillon-rt/carillon/kit/certtest"
 )
-
-// certificate makes one for 127.0.0.1.
-func certificate(t *testing.T) (tls.Certificate, *x509.CertPool) {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour),
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool := x509.NewCertPool()
-	pool.AddCert(cert)
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pool
-}
 
 // TestTLSAndPlainShareALoop: a connection with TLS lives on the same loop as
 // one without, and the handler can't tell.
 func TestTLSAndPlainShareALoop(t *testing.T) {
-	cert, pool := certificate(t)
+	cert := certtest.New(t)
 	s := serveAll(t, Config{}, func(loops []*Loop[func()]) (*Listener, error) {
-		return ListenTLS("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert}}, loops...)
+		return ListenTLS("127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{cert.Server}}, loops...)
 	}, &script{})
 	plain := &server{t: t, loops: s.loops}
 	ln, err := listenPlain(s.loops)
@@ -54,7 +24,7 @@ func TestTLSAndPlainShareALoop(t *testing.T) {
 	plain.addr = ln.Addr().String()
 	s.running.Go(func() { _ = ln.Run(t.Context()) })
 
-	conn, err := tls.Dial("tcp", s.addr, &tls.Config{RootCAs: pool, NextProtos: []string{"h2", "http/1.1"}})
+	conn, err := tls.Dial("tcp", s.addr, &tls.Config{RootCAs: cert.Roots, NextProtos: []string{"h2", "http/1.1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
