@@ -16,8 +16,11 @@ import (
 
 	"github.com/carillon-rt/carillon/kit/jsonx"
 	"github.com/carillon-rt/carillon/proto/signature"
-	"github.com/carillon-rt/carillon/tests/client"
 )
+
+// patience is how long a socket may be used. Several times the timeouts of the
+// servers here; a test that fails should do so soon.
+const patience = 10 * time.Second
 
 // socket is a connection that can break every rule.
 type socket struct {
@@ -30,12 +33,12 @@ type socket struct {
 // connect opens a connection and sends nothing.
 func (w *world) connect(t *testing.T, addr string) *socket {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", addr, client.Patience)
+	conn, err := net.DialTimeout("tcp", addr, patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
-	if err := conn.SetDeadline(time.Now().Add(client.Patience)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	return &socket{t: t, conn: conn, in: bufio.NewReaderSize(conn, 64<<10)}

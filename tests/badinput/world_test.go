@@ -52,7 +52,7 @@ func start(t *testing.T, options ...env.Option) *world {
 	t.Helper()
 	options = append(options, env.Config(apps), env.Set(
 		fmt.Sprint("gateway.limits.head_timeout=", headTimeout), fmt.Sprint("api.read_timeout=", readTimeout),
-		fmt.Sprint("api.body_max=", bodyMax)))
+		fmt.Sprint("api.header_timeout=", headTimeout), fmt.Sprint("api.body_max=", bodyMax)))
 	w := &world{t: t, cluster: env.Start(t, options...)}
 	transport := &http.Transport{DisableKeepAlives: true}
 	w.api = client.API{
