@@ -29,3 +29,34 @@ func BenchmarkUnsubscribeFloored(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkDeliver is what a publication costs on its way to the mailboxes,
+// its frame aside.
+func BenchmarkDeliver(b *testing.B) {
+	in := NewInterest(Config{
+		Loops: 2, Partitions: 1, Room: func() {}, Post: func(int, *Delivery) {},
+		Encodings: []Encoding{fixed("frame")},
+	})
+	wanted := &message.Publication{App: key(1).App, Channel: key(1).Name}
+	for l := range 2 {
+		in.Register(key(1), l, 0, none)
+	}
+	b.Run("wanted", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			in.Deliver(0, 0, wanted)
+		}
+	})
+	b.Run("unwanted", func(b *testing.B) {
+		other := &message.Publication{App: key(1).App, Channel: key(2).Name}
+		b.ReportAllocs()
+		for b.Loop() {
+			in.Deliver(0, 0, other)
+		}
+	})
+}
+
+// fixed is an encoding with one frame for everything.
+type fixed []byte
+
+func (f fixed) AppendFrame([]byte, *message.Publication) []byte { return f }

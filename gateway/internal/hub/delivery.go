@@ -28,6 +28,33 @@ type Delivery struct {
 	Frames []*Frame
 }
 
+// parcel is a Delivery with room for what it points to: most are in one
+// encoding of few, and cost one allocation instead of three.
+type parcel struct {
+	Delivery
+	frames [3]*Frame
+	frame  Frame
+}
+
+func newParcel(encodings int) *parcel {
+	p := &parcel{}
+	if encodings > len(p.frames) {
+		p.Frames = make([]*Frame, encodings)
+	} else {
+		p.Frames = p.frames[:encodings]
+	}
+	return p
+}
+
+func (p *parcel) setFrame(encoding int, bytes []byte) {
+	f := &p.frame
+	if f.Bytes != nil {
+		f = &Frame{}
+	}
+	f.Bytes = bytes
+	p.Frames[encoding] = f
+}
+
 // Floor is what a subscription has already been told when it begins: member
 // events up to a version, publications up to a position.
 type Floor struct {

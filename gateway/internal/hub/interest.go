@@ -47,7 +47,7 @@ type shard struct {
 
 // entry counts the subscriptions of a channel by encoding and loop.
 type entry struct {
-	key    channel.Key
+	key    channel.Key // its strings, not a batch's: deliveries may wait for long
 	total  int32
 	counts []int32 // encoding * loops + loop
 }
@@ -122,7 +122,8 @@ func (in *Interest) Deliver(partition int, pos message.Position, pub *message.Pu
 }
 
 func (in *Interest) post(e *entry, pos message.Position, pub *message.Publication) {
-	d := &Delivery{Key: e.key, Kind: pub.Kind, Position: pos, Version: pub.Version, Frames: make([]*Frame, len(in.Encodings))}
+	d := newParcel(len(in.Encodings))
+	d.Key, d.Kind, d.Position, d.Version = e.key, pub.Kind, pos, pub.Version
 	if pub.Exclude != "" {
 		d.Exclude, d.Excludes = in.Exclude(pub.Exclude)
 	}
@@ -131,13 +132,13 @@ func (in *Interest) post(e *entry, pos message.Position, pub *message.Publicatio
 			continue
 		}
 		if bytes := encoding.AppendFrame(nil, pub); len(bytes) > 0 {
-			d.Frames[enc] = &Frame{Bytes: bytes}
+			d.setFrame(enc, bytes)
 		}
 	}
 	for l := range in.Loops {
 		for enc, f := range d.Frames {
 			if f != nil && e.counts[enc*in.Loops+l] > 0 {
-				in.Post(l, d)
+				in.Post(l, &d.Delivery)
 				break
 			}
 		}
