@@ -332,7 +332,7 @@ func (f *follower) apply(seq uint64, at time.Time, data []byte) error {
 		}
 		key := channel.Key{App: pub.App, Name: pub.Channel}
 		policy := f.policy(key)
-		if policy.Size <= 0 && policy.CacheTTL <= 0 {
+		if policy.Size <= 0 && policy.CacheTTL <= 0 && f.rings.Top(key) == 0 {
 			continue // in the journal for its idempotency key only
 		}
 		entry := rings.Entry{

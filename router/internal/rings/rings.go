@@ -107,6 +107,7 @@ func (s *Set) Apply(key channel.Key, p Policy, e Entry, now time.Time) {
 	} else {
 		r.floor = e.Position
 	}
+	s.dropCached(r)
 	if p.CacheTTL > 0 {
 		s.setCached(r, e)
 	}
@@ -120,7 +121,6 @@ func (s *Set) Apply(key channel.Key, p Policy, e Entry, now time.Time) {
 func cost(e Entry) int64 { return int64(len(e.Data)) + entryOverhead }
 
 func (s *Set) setCached(r *ring, e Entry) {
-	s.dropCached(r)
 	r.cached, r.cacheTill = e, e.At.Add(r.policy.CacheTTL)
 	s.bytes += cost(e)
 }

@@ -91,6 +91,18 @@ func TestCachedHasTheRestOfItsLife(t *testing.T) {
 	}
 }
 
+// TestCacheSwitchedOff: a value from before is not shown when the cache is on
+// again, it is not the last one.
+func TestCacheSwitchedOff(t *testing.T) {
+	s, k := New(1<<20), key("c")
+	now := time.Unix(1_700_000_000, 0)
+	s.Apply(k, Policy{Size: 5, TTL: time.Hour, CacheTTL: time.Hour}, entry(1, now), now)
+	s.Apply(k, Policy{Size: 5, TTL: time.Hour}, entry(2, now), now)
+	if e, _, ok := s.Cached(k, now); ok {
+		t.Errorf("position %d is cached after position 2", e.Position)
+	}
+}
+
 func TestForgottenChannelsRaiseTheFloor(t *testing.T) {
 	s := New(2 * (channelOverhead + entryOverhead + 20))
 	p := Policy{Size: 10}
