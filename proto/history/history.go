@@ -29,8 +29,9 @@ type Reply struct {
 	// Top is the newest position of the channel that was applied, 0 if none.
 	Top message.Position `json:"top,omitempty"`
 	// Floor is the position from which on a read of the channel is complete:
-	// what is above it was not evicted. Recovery from a position is complete
-	// when the epochs match, it is >= Floor, and Entries were not cut by Limit.
+	// what is above it was neither evicted nor left out of Entries, because of
+	// Limit or because a message carries no more. Recovery from a position is
+	// complete when the epochs match and it is >= Floor.
 	Floor message.Position `json:"floor,omitempty"`
 	// Cached is the last value, nil on a miss.
 	Cached *Entry `json:"cached,omitempty"`

@@ -99,20 +99,8 @@ func (f *follower) reply(msg *nats.Msg, req *history.Request) {
 	key := channel.Key{App: req.App, Name: req.Channel}
 	now := time.Now()
 	f.mu.Lock()
-	out := history.Reply{Epoch: f.epoch, Top: f.rings.Top(key), Floor: f.rings.Floor(key, now)}
-	miss := false
-	if req.Cache {
-		e, left, ok := f.rings.Cached(key, now)
-		if ok {
-			cached := toEntry(e)
-			out.Cached, out.CachedTTL = &cached, int(math.Ceil(left.Seconds()))
-		}
-		miss = !ok && req.Miss && f.firstMiss(key, now)
-	}
-	if req.Limit > 0 {
-		kept := f.rings.Since(nil, key, req.Since, min(req.Limit, limitMax), now)
-		out.Entries = fit(kept)
-	}
+	out := f.lookUp(key, req, now)
+	miss := req.Cache && out.Cached == nil && req.Miss && f.firstMiss(key, now)
 	f.mu.Unlock()
 	f.respond(msg, out)
 	if !miss {
@@ -121,6 +109,29 @@ func (f *follower) reply(msg *nats.Msg, req *history.Request) {
 	if tenant := f.apps.ByID(key.App); tenant != nil {
 		f.misses(tenant, key.Name, out.Top)
 	}
+}
+
+// lookUp makes the answer. mu is held.
+func (f *follower) lookUp(key channel.Key, req *history.Request, now time.Time) history.Reply {
+	out := history.Reply{Epoch: f.epoch, Top: f.rings.Top(key), Floor: f.rings.Floor(key, now)}
+	if req.Cache {
+		if e, left, ok := f.rings.Cached(key, now); ok {
+			cached := toEntry(e)
+			out.Cached, out.CachedTTL = &cached, int(math.Ceil(left.Seconds()))
+		}
+	}
+	if req.Limit > 0 {
+		limit := min(req.Limit, limitMax)
+		kept := f.rings.Since(nil, key, req.Since, limit+1, now)
+		cut := cutOff(kept, limit)
+		if cut > 0 {
+			out.Floor = max(out.Floor, kept[cut-1].Position)
+		}
+		for _, e := range kept[cut:] {
+			out.Entries = append(out.Entries, toEntry(e))
+		}
+	}
+	return out
 }
 
 // firstMiss says whether this is the first miss since the channel had a value,
@@ -136,18 +147,14 @@ func (f *follower) firstMiss(key channel.Key, now time.Time) bool {
 	return true
 }
 
-// fit gives the newest entries that fit into a reply.
-func fit(kept []rings.Entry) []history.Entry {
+// cutOff is how many of the oldest entries have to be left out of a reply.
+func cutOff(kept []rings.Entry, limit int) int {
 	from, bytes := len(kept), 0
-	for from > 0 && bytes+len(kept[from-1].Data) <= replyMax {
+	for from > 0 && len(kept)-from < limit && bytes+len(kept[from-1].Data) <= replyMax {
 		from--
 		bytes += len(kept[from].Data)
 	}
-	out := make([]history.Entry, 0, len(kept)-from)
-	for _, e := range kept[from:] {
-		out = append(out, toEntry(e))
-	}
-	return out
+	return from
 }
 
 func toEntry(e rings.Entry) history.Entry {
