@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/leaktest"
@@ -18,9 +17,6 @@ import (
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
-
-// patience bounds every wait of these tests.
-const patience = 30 * time.Second
 
 // carillon runs a command line without any environment.
 func carillon(t *testing.T, args ...string) (code int, stdout, stderr string) {
