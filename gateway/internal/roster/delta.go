@@ -224,24 +224,19 @@ func (s *shard) result(m *member, res *presence.Result) {
 		return
 	}
 	if !res.Full {
-		m.answered = m.answered || len(m.flying) > 0
 		m.present = m.told
 		s.answer(m.flying, *res, nil)
 		m.flying = nil
 		s.settled(m)
 		return
 	}
+	// By a new owner perhaps: those who were told that they joined stay
+	// subscribed.
 	m.told, m.present = false, false
-	if !m.answered { // all connections of the user were waiting for this
-		s.dismiss(m, *res, nil)
-		return
+	s.refuse(m, &m.flying, *res, nil)
+	if m.joined() == 0 {
+		s.refuse(m, &m.waiters, *res, nil)
 	}
-	// Refused by a new owner: those who were told that they joined stay
-	// subscribed, the others are refused.
-	m.conns = max(m.conns-len(m.flying), 0)
-	s.answer(m.flying, *res, nil)
-	m.flying = nil
-	s.settled(m)
 }
 
 // startOver forgets what the owner was told: the next delta is a snapshot.

@@ -154,9 +154,8 @@ func (r *Roster) Join(key channel.Key, m presence.Member, answer func(presence.R
 	}
 }
 
-// Leave takes one connection of a member back, answered or not. It must not
-// follow a Join that has failed; callers that can't know whether one has
-// (the answer is on its way) should wait for the answer first.
+// Leave takes back one connection whose Join was answered with a roster. Who
+// leaves before waits for the answer: only that tells whether it counts.
 func (r *Roster) Leave(key channel.Key, user string) {
 	r.put(event{kind: evLeave, key: key, member: presence.Member{ID: user}})
 }
@@ -245,7 +244,8 @@ func (r *Roster) close() {
 	}
 	for _, s := range r.shards {
 		for m := range s.waiting {
-			s.dismiss(m, presence.Result{}, ErrUnavailable)
+			s.refuse(m, &m.flying, presence.Result{}, ErrUnavailable)
+			s.refuse(m, &m.waiters, presence.Result{}, ErrUnavailable)
 		}
 		r.give(s)
 	}

@@ -17,13 +17,9 @@ import (
 	"github.com/carillon-rt/carillon/proto/presence"
 )
 
-// Errors that a Join is answered with.
-var (
-	// ErrUnavailable: no owner of the channel's members answered in time.
-	ErrUnavailable = errors.New("roster: the members of the channel can't be told now, try again")
-	// ErrLeft: the connection left before the answer came.
-	ErrLeft = errors.New("roster: left before the answer came")
-)
+// ErrUnavailable is what a Join is answered with when no owner of the
+// channel's members answered in time.
+var ErrUnavailable = errors.New("roster: the members of the channel can't be told now, try again")
 
 // answerFunc takes the answer to a Join.
 type answerFunc func(presence.Result, error)
@@ -41,28 +37,26 @@ type outcome struct {
 	err    error
 }
 
-// member is a user of a presence channel with connections on this gateway.
-//
-// Leave does not say which connection has left. As long as it may have been
-// one that still waits (owed), a waiter's failure could count it twice; such
-// waiters are then not failed but answered when the owner is back.
+// member is a user of a presence channel with connections on this gateway:
+// those that wait for the answer to their Join, and those that have joined.
 type member struct {
-	in       *entry
-	user     string
-	rawID    string
-	info     string
-	conns    int
-	owed     int
-	waiters  []waiter // to be asked for
-	flying   []waiter // asked for by the delta in flight
-	told     bool     // the owner has been told, in flight or before
-	present  bool     // the owner has accepted
-	answered bool     // a connection was told that it joined
-	renew    bool     // what was told is not what it is now
-	queued   bool
+	in      *entry
+	user    string
+	rawID   string
+	info    string
+	conns   int      // waiting ones included
+	waiters []waiter // to be asked for
+	flying  []waiter // asked for by the delta in flight
+	told    bool     // the owner has been told, in flight or before
+	present bool     // the owner has accepted
+	renew   bool     // what was told is not what it is now
+	queued  bool
 }
 
 func (m *member) waiting() bool { return len(m.waiters)+len(m.flying) > 0 }
+
+// joined is how many connections were told that they joined.
+func (m *member) joined() int { return m.conns - len(m.waiters) - len(m.flying) }
 
 // entry is a channel, or a user's online state under "#online-<id>".
 type entry struct {
@@ -160,34 +154,32 @@ func (s *shard) join(key channel.Key, who presence.Member, w waiter) {
 	s.changeMember(m)
 }
 
-// leave takes a connection of a member back. A leave of somebody who is not
-// there is ignored: the join has failed meanwhile.
+// leave takes a connection that has joined back. A leave of somebody who is
+// not there is ignored.
 func (s *shard) leave(key channel.Key, user string) {
 	e := s.entries[key]
-	if e == nil || e.members[user] == nil {
+	if e == nil || e.members[user] == nil || e.members[user].joined() == 0 {
 		return
 	}
-	m := e.members[user]
-	if m.conns == 0 {
-		return
-	}
-	m.conns--
-	if m.waiting() {
-		m.owed++
-	}
-	if m.conns == 0 {
-		s.dismiss(m, presence.Result{}, ErrLeft)
-	}
+	s.drop(e.members[user], 1)
 }
 
-// dismiss answers all who wait and takes all connections of m away.
-func (s *shard) dismiss(m *member, res presence.Result, err error) {
-	s.answer(m.flying, res, err)
-	s.answer(m.waiters, res, err)
-	m.flying, m.waiters = nil, nil
-	m.conns, m.owed, m.answered = 0, 0, false
-	delete(s.waiting, m)
-	s.changeMember(m)
+// drop takes n connections of m away; they wait no more.
+func (s *shard) drop(m *member, n int) {
+	m.conns -= n
+	if m.conns == 0 {
+		s.changeMember(m)
+	}
+	s.settled(m)
+}
+
+// refuse answers those who wait in ws, which is one of m's lists, and takes
+// their connections away.
+func (s *shard) refuse(m *member, ws *[]waiter, res presence.Result, err error) {
+	n := len(*ws)
+	s.answer(*ws, res, err)
+	*ws = nil
+	s.drop(m, n)
 }
 
 func (s *shard) answer(ws []waiter, res presence.Result, err error) {
@@ -199,7 +191,6 @@ func (s *shard) answer(ws []waiter, res presence.Result, err error) {
 // settled drops the bookkeeping of a member for whom nobody waits any more.
 func (s *shard) settled(m *member) {
 	if !m.waiting() {
-		m.owed = 0
 		delete(s.waiting, m)
 	}
 }
@@ -207,22 +198,12 @@ func (s *shard) settled(m *member) {
 // expire fails the joins whose time is up and returns when the next is due.
 func (s *shard) expire(now time.Time) (next time.Time) {
 	for m := range s.waiting {
-		due := m.due()
-		if due.After(now) {
-			if next.IsZero() || due.Before(next) {
-				next = due
-			}
+		s.drop(m, s.expireWaiters(&m.flying, now)+s.expireWaiters(&m.waiters, now))
+		if !m.waiting() {
 			continue
 		}
-		switch {
-		case !m.answered: // nobody was told that they joined: all fail
-			s.dismiss(m, presence.Result{}, ErrUnavailable)
-		case m.owed == 0:
-			n := s.expireWaiters(&m.flying, now) + s.expireWaiters(&m.waiters, now)
-			if m.conns -= n; m.conns <= 0 {
-				s.dismiss(m, presence.Result{}, ErrUnavailable)
-			}
-			s.settled(m)
+		if due := m.due(); next.IsZero() || due.Before(next) {
+			next = due
 		}
 	}
 	return next

@@ -228,7 +228,7 @@ func (s *sim) leave() {
 			return
 		}
 		c := s.conns[s.rng.IntN(len(s.conns))]
-		if c.left || c.answered && !c.joined {
+		if c.left || !c.joined {
 			continue
 		}
 		c.left = true
@@ -385,6 +385,29 @@ func FuzzSimulation(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64, steps uint16) { runSim(t, seed, int(steps%2000)) })
 }
 
+// The user's first connection has its roster and leaves, the second waits for
+// its own: it must hear in time that there is nobody to give it.
+func TestJoinFailsInTimeAlsoWhenAnotherConnectionHasLeft(t *testing.T) {
+	s, now := newShard(0), time.Unix(1_700_000_000, 0)
+	key, who := channel.Key{App: "1", Name: "presence-a"}, presence.Member{ID: "7", RawID: `"7"`}
+	s.join(key, who, waiter{func(presence.Result, error) {}, now})
+	s.next("gw", "run")
+	s.landed(&presence.Reply{Results: make([]presence.Result, 1)})
+	var answered error
+	s.join(key, who, waiter{func(_ presence.Result, err error) { answered = err }, now.Add(time.Second)})
+	s.leave(key, "7")
+	s.expire(now.Add(2 * time.Second))
+	for _, o := range s.takeOutcomes() {
+		o.answer(o.result, o.err)
+	}
+	if !errors.Is(answered, ErrUnavailable) {
+		t.Errorf("answered %v, want %v", answered, ErrUnavailable)
+	}
+	if got := ops(t, s); len(got) != 1 || got[0].Kind != presence.Leave {
+		t.Errorf("then tells %v, want that the user has left", got)
+	}
+}
+
 // ops parses the delta that the shard sends next.
 func ops(t *testing.T, s *shard) []presence.Op {
 	t.Helper()
@@ -457,7 +480,7 @@ func TestCoalescing(t *testing.T) {
 		do   func(s *shard)
 		want []presence.OpKind
 	}{
-		"join and leave are nothing":         {func(s *shard) { s.join(key, who, ignore); s.leave(key, "7") }, nil},
+		"a leave before the join's answer":   {func(s *shard) { s.join(key, who, ignore); s.leave(key, "7") }, []presence.OpKind{presence.Join}},
 		"two joins are one":                  {func(s *shard) { s.join(key, who, ignore); s.join(key, other, ignore) }, []presence.OpKind{presence.Join}},
 		"a second connection reads":          {func(s *shard) { joined(s); s.join(key, who, ignore) }, []presence.OpKind{presence.Read}},
 		"leave and back again reads":         {func(s *shard) { joined(s); s.leave(key, "7"); s.join(key, who, ignore) }, []presence.OpKind{presence.Read}},
