@@ -28,6 +28,7 @@ func (f *follower) answer(msg *nats.Msg) {
 	f.metrics.requests.Inc()
 	var req history.Request
 	if err := json.Unmarshal(msg.Data, &req); err != nil {
+		f.metrics.unreadable.Inc()
 		f.respond(msg, history.Reply{Error: "not a history request: " + err.Error()})
 		return
 	}

@@ -41,8 +41,8 @@ type Hooks interface {
 
 // Metrics of the followers.
 type Metrics struct {
-	reg                                prometheus.Registerer
-	batches, malformed, requests, late prometheus.Counter
+	reg                                            prometheus.Registerer
+	batches, malformed, requests, unreadable, late prometheus.Counter
 }
 
 // NewMetrics registers the followers' metrics; reg may be nil.
@@ -53,11 +53,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}))
 	}
 	return &Metrics{
-		reg:       reg,
-		batches:   counter("followed_batches_total", "Batches read from the journal."),
-		malformed: counter("followed_malformed_total", "Batches of the journal that could not be read."),
-		requests:  counter("history_requests_total", "Requests for history and cached values."),
-		late:      counter("history_late_total", "Requests for positions that were not reached in time."),
+		reg:        reg,
+		batches:    counter("followed_batches_total", "Batches read from the journal."),
+		unreadable: counter("history_requests_malformed_total", "Requests for history and cached values that could not be read."),
+		malformed:  counter("followed_malformed_total", "Batches of the journal that could not be read."),
+		requests:   counter("history_requests_total", "Requests for history and cached values."),
+		late:       counter("history_late_total", "Requests for positions that were not reached in time."),
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
+	"strings"
 
 	"github.com/carillon-rt/carillon/kit/jsonx"
 	"github.com/carillon-rt/carillon/proto/message"
@@ -66,7 +68,7 @@ func parseDocument(app string, raw []byte) (pubs []message.Publication, errs []e
 	var doc document
 	if err := json.Unmarshal(raw, &doc); err != nil {
 		return nil, nil, refuse(publisher.BadPublication,
-			`body is not a publish document: %v; want {"channel": ..., "event": ..., "data": ...} or {"batch": [...]}`, err)
+			`body is not a publish document: %v; want {"channel": ..., "event": ..., "data": ...} or {"batch": [...]}`, inJSON(err))
 	}
 	all := doc.Batch
 	if all == nil {
@@ -83,6 +85,36 @@ func parseDocument(app string, raw []byte) (pubs []message.Publication, errs []e
 		return nil, nil, refuse(publisher.BadPublication, "batch is empty")
 	}
 	return pubs, errs, nil
+}
+
+// inJSON says what is wrong with a document in the words of JSON, not of Go.
+func inJSON(err error) string {
+	var wrong *json.UnmarshalTypeError
+	if !errors.As(err, &wrong) {
+		return err.Error()
+	}
+	want := "an object"
+	switch wrong.Type.Kind() {
+	case reflect.String:
+		want = "a string"
+	case reflect.Slice:
+		want = "a list"
+		if wrong.Type.Elem().Kind() == reflect.String {
+			want = "a list of strings"
+		}
+	}
+	field := strings.ReplaceAll(wrong.Field, "single.", "")
+	if field == "" {
+		field = "it"
+	}
+	return fmt.Sprintf("%s is %s %s, not %s", field, article(wrong.Value), wrong.Value, want)
+}
+
+func article(noun string) string {
+	if strings.IndexByte("aeiou", noun[0]) >= 0 {
+		return "an"
+	}
+	return "a"
 }
 
 func (s *single) expand(app string, pubs []message.Publication, errs []error) ([]message.Publication, []error) {
