@@ -73,10 +73,12 @@ func New(cfg Config, deps service.Deps, apps *app.Registry) (*Service, error) {
 	}
 	s.prober = newProber(s.nc, deps.Log, func(ctx context.Context, m presence.Mark) { s.tell(ctx, command{evict: &m}) })
 	for range cfg.workers() {
-		s.workers = append(s.workers, &worker{
+		w := &worker{
 			svc: s, messages: make(chan *nats.Msg, cfg.Queue), commands: make(chan command, 16),
 			stopped: make(chan struct{}), routes: map[string]route{},
-		})
+		}
+		w.claiming.Store(noView)
+		s.workers = append(s.workers, w)
 	}
 	for shard := range subject.PresenceShards {
 		s.workers[shard%len(s.workers)].addShard(shard)
@@ -84,6 +86,7 @@ func New(cfg Config, deps service.Deps, apps *app.Registry) (*Service, error) {
 	deps.NATS.OnReconnect(s.checkAgain)
 	deps.NATS.OnSlowConsumer(func(string) { s.checkAgain() })
 	if deps.Ops != nil {
+		deps.Ops.Ready("presence", s.Ready)
 		deps.Ops.Handle("/debug/presence", s.debugPage())
 	}
 	return s, nil
@@ -138,7 +141,7 @@ func (s *Service) partitions(ctx context.Context) (int, error) {
 	if s.cfg.Partitions > 0 {
 		return s.cfg.Partitions, nil
 	}
-	n, err := facts.Partitions(ctx, s.js, 0)
+	n, err := facts.Partitions(ctx, s.js, 0, 0)
 	if err != nil {
 		return 0, fmt.Errorf("presence: %w", err)
 	}

@@ -233,16 +233,16 @@ func TestClusterFacts(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 150*time.Millisecond)
 	defer cancel()
-	if n, err := protocluster.Partitions(ctx, js, 0); err == nil {
+	if n, err := protocluster.Partitions(ctx, js, 0, 0); err == nil {
 		t.Fatalf("before anybody decided there are %d partitions", n)
 	}
 	waited := make(chan int, 1)
 	go func() {
-		n, _ := protocluster.Partitions(t.Context(), js, 0)
+		n, _ := protocluster.Partitions(t.Context(), js, 0, 0)
 		waited <- n
 	}()
 	for _, want := range []int{6, 9} {
-		if n, err := protocluster.Partitions(t.Context(), js, want); err != nil || n != 6 {
+		if n, err := protocluster.Partitions(t.Context(), js, want, 1); err != nil || n != 6 {
 			t.Fatalf("%d partitions, %v, want the 6 that the first decided", n, err)
 		}
 	}
@@ -250,7 +250,7 @@ func TestClusterFacts(t *testing.T) {
 	if got := <-waited; got != n {
 		t.Errorf("who waited got %d, want %d", got, n)
 	}
-	if _, err := protocluster.Partitions(t.Context(), js, 5000); err == nil {
+	if _, err := protocluster.Partitions(t.Context(), js, 5000, 1); err == nil {
 		t.Error("5000 partitions are accepted")
 	}
 	kv, err := protocluster.Bucket(t.Context(), js, 1)

@@ -20,7 +20,6 @@ import (
 	"github.com/carillon-rt/carillon/kit/run"
 	"github.com/carillon-rt/carillon/kit/service"
 	"github.com/carillon-rt/carillon/proto/app"
-	protocluster "github.com/carillon-rt/carillon/proto/cluster"
 
 	"github.com/carillon-rt/carillon/router/internal/follow"
 	"github.com/carillon-rt/carillon/router/internal/hooks"
@@ -143,7 +142,7 @@ func (r *Router) trySetUp(ctx context.Context) (*parts, error) {
 	if p.journal, err = journal.Open(setUpCtx, r.journalConfig(), js, r.log); err != nil {
 		return nil, err
 	}
-	if p.partitions, err = protocluster.Partitions(setUpCtx, js, r.cfg.Partitions); err != nil {
+	if p.partitions, err = p.journal.Partitions(setUpCtx, r.cfg.Partitions); err != nil {
 		return nil, err
 	}
 	if p.partitions != r.cfg.Partitions {

@@ -178,7 +178,7 @@ func (n *Node) partitions(ctx context.Context, deps service.Deps) (int, error) {
 		deps.Log.Info("waiting for a router to say how many partitions there are")
 	}
 	for {
-		got, err := cluster.Partitions(ctx, js, want)
+		got, err := cluster.Partitions(ctx, js, want, n.cfg.Router.Replicas)
 		if err == nil {
 			if want > 0 && got != want {
 				deps.Log.Warn("the cluster was made with another partition count, which stays", "configured", want, "cluster", got)

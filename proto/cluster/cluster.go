@@ -55,15 +55,15 @@ func Bucket(ctx context.Context, js jetstream.JetStream, replicas int) (jetstrea
 }
 
 // Partitions gives the cluster's partition count. The first caller with
-// want > 0 decides it for the life of the cluster; later ones get what is
-// stored and should warn when it differs from want. With want 0 it waits
-// until somebody has decided, or ctx ends.
-func Partitions(ctx context.Context, js jetstream.JetStream, want int) (int, error) {
+// want > 0 decides it for the life of the cluster, in a bucket with that many
+// replicas; later ones get what is stored and should warn when it differs
+// from want. With want 0 it waits until somebody has decided, or ctx ends.
+func Partitions(ctx context.Context, js jetstream.JetStream, want, replicas int) (int, error) {
 	if want < 0 || want > PartitionsMax {
 		return 0, fmt.Errorf("partitions is %d, want 1 to %d", want, PartitionsMax)
 	}
 	if want > 0 {
-		kv, err := Bucket(ctx, js, 1)
+		kv, err := Bucket(ctx, js, replicas)
 		if err != nil {
 			return 0, err
 		}
@@ -86,7 +86,7 @@ func AwaitPartitions(ctx context.Context, nc *nats.Conn) (int, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, awaitMost)
 	defer cancel()
-	return Partitions(ctx, js, 0)
+	return Partitions(ctx, js, 0, 0)
 }
 
 func awaitPartitions(ctx context.Context, js jetstream.JetStream) (int, error) {

@@ -54,6 +54,7 @@ type Journal struct {
 	// owned by Open, then by Run
 	created    time.Time
 	generation uint64
+	partitions int // 0 while unknown
 	suspicions int
 	kick       chan struct{}
 }
@@ -61,14 +62,18 @@ type Journal struct {
 // Open creates or updates the streams and reads the epoch.
 func Open(ctx context.Context, cfg Config, js jetstream.JetStream, log *slog.Logger) (*Journal, error) {
 	j := &Journal{cfg: cfg, js: js, log: log, kick: make(chan struct{}, 1)}
-	var err error
-	if j.kv, err = cluster.Bucket(ctx, js, cfg.Replicas); err != nil {
-		return nil, err
-	}
 	if err := j.setUp(ctx); err != nil {
 		return nil, err
 	}
 	return j, nil
+}
+
+// Partitions gives the cluster's partition count, which is want when nobody
+// has decided yet. Run keeps it there. It is called before Run.
+func (j *Journal) Partitions(ctx context.Context, want int) (int, error) {
+	n, err := cluster.Partitions(ctx, j.js, want, j.cfg.Replicas)
+	j.partitions = n
+	return n, err
 }
 
 // Epoch names the present life of the log.
@@ -117,6 +122,9 @@ func (j *Journal) setUp(ctx context.Context) error {
 	if _, err := stream.SetUp(ctx, j.js, j.cfg.ingestStream(), j.log); err != nil {
 		return err
 	}
+	if err := j.keepFacts(ctx); err != nil {
+		return err
+	}
 	if j.generation, err = cluster.Generation(ctx, j.kv); err != nil {
 		return err
 	}
@@ -125,6 +133,19 @@ func (j *Journal) setUp(ctx context.Context) error {
 	j.highest.Store(info.State.LastSeq)
 	j.setEpoch()
 	return nil
+}
+
+// keepFacts makes the bucket, and puts the partition count back when it was
+// lost with it: everybody hashes by that.
+func (j *Journal) keepFacts(ctx context.Context) (err error) {
+	if j.kv, err = cluster.Bucket(ctx, j.js, j.cfg.Replicas); err != nil || j.partitions == 0 {
+		return err
+	}
+	n, err := cluster.Partitions(ctx, j.js, j.partitions, j.cfg.Replicas)
+	if err == nil && n != j.partitions {
+		j.log.Error("the partition count of the cluster has changed: restart all nodes", "was", j.partitions, "is", n)
+	}
+	return err
 }
 
 func (c Config) logStream(retention time.Duration) jetstream.StreamConfig {
@@ -182,7 +203,7 @@ func (j *Journal) check(ctx context.Context) error {
 	info := log.CachedInfo()
 	generation, err := cluster.Generation(ctx, j.kv)
 	if err != nil {
-		return err
+		return errors.Join(err, j.keepFacts(ctx)) // the next look finds it
 	}
 	if !info.Created.Equal(j.created) || generation != j.generation {
 		j.created, j.generation, j.suspicions = info.Created, generation, 0

@@ -11,6 +11,7 @@ import (
 
 	"github.com/carillon-rt/carillon/kit/leaktest"
 	"github.com/carillon-rt/carillon/kit/natstest"
+	"github.com/carillon-rt/carillon/proto/cluster"
 	"github.com/carillon-rt/carillon/proto/subject"
 )
 
@@ -112,6 +113,33 @@ func TestRetentionIsRaisedAgain(t *testing.T) {
 	}
 	if got := s.CachedInfo().Config.MaxAge; got != 3*time.Hour {
 		t.Fatalf("the log keeps %s, want 3h", got)
+	}
+}
+
+// TestEverythingLost: the NATS server comes back with an empty disk. That is a
+// new epoch, and nothing has to be restarted.
+func TestEverythingLost(t *testing.T) {
+	srv := natstest.Server(t)
+	j := open(t, srv, hour)
+	if _, err := j.Partitions(t.Context(), 7); err != nil {
+		t.Fatal(err)
+	}
+	epoch := j.Epoch()
+	for _, name := range []string{subject.JournalStream, subject.IngestStream, "KV_" + subject.ConfigBucket} {
+		if err := j.js.DeleteStream(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if err := j.check(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if j.Epoch() == epoch {
+		t.Error("the epoch is still the same")
+	}
+	if n, err := cluster.Partitions(t.Context(), j.js, 3, 1); err != nil || n != 7 {
+		t.Errorf("%d partitions (%v), want 7 as before", n, err)
 	}
 }
 
