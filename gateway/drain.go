@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/carillon-rt/carillon/gateway/internal/backbone"
 	"github.com/carillon-rt/carillon/gateway/internal/edge"
 	"github.com/carillon-rt/carillon/proto/control"
 )
@@ -14,6 +15,12 @@ import (
 // sink gives the feed's publications to the edge, which needs no flush: its
 // mailboxes coalesce by themselves.
 type sink struct{ *edge.Edge }
+
+var (
+	_ backbone.Sink    = sink{}
+	_ backbone.Breaker = sink{}
+	_ backbone.Starter = sink{}
+)
 
 // Flush implements backbone.Sink.
 func (sink) Flush(int) {}

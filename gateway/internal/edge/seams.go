@@ -44,8 +44,7 @@ type Roster interface {
 	Offline(app, user string)
 }
 
-// Watcher answers which users are online. (A third small interface: roster
-// implements it too.)
+// Watcher answers which users are online, with the same terms as Roster.
 type Watcher interface {
 	// WhoIsOnline answers with those of users that are online.
 	WhoIsOnline(app string, users []string, answer func(online []string, err error))

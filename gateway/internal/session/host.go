@@ -37,8 +37,7 @@ type Cluster interface {
 	// has returned, and none is missed or repeated in between.
 	Attach(channel string, how Attach)
 	// Detach ends a subscription, or an Attach that was not answered yet
-	// (which then is never answered). member is the user that was given to
-	// Attach, if any.
+	// (which then is never answered). A member that Attach joined leaves.
 	Detach(channel string)
 	// Publish sends a client event on. Failure is counted, not reported:
 	// client events have no acknowledgement.
@@ -54,9 +53,6 @@ type Attach struct {
 	Member *presence.Member
 	// Cache asks for the channel's last value.
 	Cache bool
-	// Count asks to be counted in the channel's subscription_count events;
-	// every subscription is counted for occupancy anyway.
-	Count bool
 }
 
 // Attached is the answer to Cluster.Attach.

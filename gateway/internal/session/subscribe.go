@@ -109,7 +109,6 @@ func (s *Session) attach(sub *subscription, member *presence.Member) {
 	s.host.Attach(sub.name, Attach{
 		Member: member,
 		Cache:  sub.traits.has(cached),
-		Count:  s.app.SubscriptionCount && !sub.traits.has(presenceChannel|userOwn),
 	})
 }
 
