@@ -37,7 +37,7 @@ func TestTrigger(t *testing.T) {
 			{channel: "a", event: "e", data: "<b>&é😀 /\\ \n\u2028é"},
 		}},
 		{"data is an object", events(`{"name":"e","channel":"a","data":{ "b": 1.50e1, "a" : "<\u0041>" }}`), []pub{
-			{channel: "a", event: "e", data: `{"b":1.50e1,"a":"<\u0041>"}`},
+			{channel: "a", event: "e", data: `{ "b": 1.50e1, "a" : "<\u0041>" }`},
 		}},
 		{"data is null", events(`{"name":"e","channel":"a","data":null}`), []pub{{channel: "a", event: "e", data: "null"}}},
 		{"empty data", events(`{"name":"e","channel":"a","data":""}`), []pub{{channel: "a", event: "e"}}},

@@ -97,7 +97,7 @@ func (ev *event) read(object []byte) error {
 		case "channels":
 			ev.channels, err = stringsOf(key, value)
 		case "data":
-			err = ev.readData(value)
+			ev.readData(value)
 		case "socket_id":
 			ev.socketID, err = stringOf(key, value)
 		case "info":
@@ -118,17 +118,15 @@ func (ev *event) read(object []byte) error {
 	return nil
 }
 
-// readData takes a string's content, and any other value as compact JSON: the documentation asks for a string, raw HTTP users
-// send objects.
-func (ev *event) readData(value []byte) error {
+// readData takes a string's content, and of any other value the bytes as they are, white space too: the documentation asks for
+// a string, raw HTTP users send objects.
+func (ev *event) readData(value []byte) {
 	ev.hasData = true
-	if value[0] == '"' {
-		ev.data, ev.rawData = unquote(value), false
-		return nil
+	if ev.rawData = value[0] != '"'; ev.rawData {
+		ev.data = value
+		return
 	}
-	compact, err := jsonx.Compact(nil, value)
-	ev.data, ev.rawData = compact, true
-	return err
+	ev.data = unquote(value)
 }
 
 func stringOf(key string, value []byte) (string, error) {
