@@ -31,7 +31,7 @@ type attachment struct {
 	marks    int // keys not yet marked
 	waits    int // answers not yet here
 	attempts int
-	over     bool // complete or cancelled
+	done     bool // complete or cancelled
 	joined   bool // the join was answered with the roster
 	result   session.Attached
 	online   []string // of the watched users
@@ -62,7 +62,7 @@ func (c *client) attach(a *attachment) {
 
 // marked: from here on every publication on the key comes by.
 func (a *attachment) marked(i int, pos message.Position) {
-	if a.over {
+	if a.done {
 		return
 	}
 	a.c.h.table.Hold(a.keys[i], &a.Hold)
@@ -101,7 +101,7 @@ func (a *attachment) ask(pos message.Position) {
 }
 
 func (a *attachment) rosterCame(res presence.Result, err error) {
-	if a.over { // cancelled meanwhile
+	if a.done { // cancelled meanwhile
 		if err == nil && !res.Full {
 			a.c.h.edge.cfg.Roster.Leave(a.keys[0], a.how.Member.ID)
 		}
@@ -121,7 +121,7 @@ func (a *attachment) rosterCame(res presence.Result, err error) {
 }
 
 func (a *attachment) cacheCame(r *history.Reply) {
-	if a.over {
+	if a.done {
 		return
 	}
 	switch {
@@ -159,7 +159,7 @@ func (a *attachment) askOnline() {
 	h.edge.cfg.Watcher.WhoIsOnline(a.c.app.ID, a.watched, func(online []string, err error) {
 		h.run(func() {
 			switch {
-			case a.over:
+			case a.done:
 			case err == nil:
 				a.online, a.known = online, true
 				a.complete()
@@ -176,11 +176,21 @@ func (a *attachment) askOnline() {
 // complete tells the session and makes the subscription live.
 func (a *attachment) complete() {
 	c := a.c
-	if a.Over {
+	switch {
+	case !a.Over:
+	case a.watched != nil && a.attempts < watchAttempts: // with all that was missed
+		a.Hold = hub.Hold{}
+		a.askOnline()
+		return
+	default:
 		a.fail(dialect.Unavailable, "too much was published while the subscription was being made, try again")
 	}
 	if a.result.Failed != dialect.None {
 		a.cancel()
+		if a.watched != nil { // the protocol has no words for it
+			c.h.edge.cfg.Log.Warn("watched users changed too often, they are not watched", "socket", c.sess.SocketID())
+			return
+		}
 		c.sess.Attached(a.result, c.h.loop.Now())
 		return
 	}
@@ -213,7 +223,7 @@ func (a *attachment) tell() {
 
 // end takes the attachment off the client's list.
 func (a *attachment) end() {
-	a.over = true
+	a.done = true
 	list := a.c.pending
 	for i, x := range list {
 		if x == a {

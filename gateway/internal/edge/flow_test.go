@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/carillon-rt/carillon/gateway/internal/hub"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/control"
@@ -227,4 +228,24 @@ func TestBrokenPartitionsGiveAFreshStart(t *testing.T) {
 	durable.expectClose(4200)
 	f.publish("plain", 0)
 	other.expect(`"event":"e"`)
+}
+
+// More changes than are kept while the answer is on its way: the state is
+// asked for again, for what was told would not be the last word.
+func TestWatchedUsersThatChangeTooOftenAreAskedForAgain(t *testing.T) {
+	f := start(t)
+	c := f.dial()
+	c.send(`{"event":"pusher:signin","data":{"auth":"ok","user_data":"ann"}}`)
+	c.expect("signin_success")
+	answer := <-f.cluster.online
+	change := func(p *message.Publication) { p.Kind, p.UserID = message.UserOnline, "w" }
+	for range hub.HeldMax + 1 {
+		f.publish(channel.OnlinePrefix+"w", 0, change)
+	}
+	answer(nil, nil)
+	again := <-f.cluster.online
+	f.publish(channel.OnlinePrefix+"w", 0, func(p *message.Publication) { p.Kind, p.UserID = message.UserOffline, "w" })
+	again([]string{"w"}, nil)
+	c.expect(`\"name\":\"online\"`)
+	c.expect(`\"name\":\"offline\"`)
 }
