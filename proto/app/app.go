@@ -196,6 +196,9 @@ func (a App) Validate() error {
 		}
 		seen[k.Key] = true
 	}
+	if err := a.checkNumbers(); err != nil {
+		return fmt.Errorf("app %s: %w", a.ID, err)
+	}
 	for _, p := range a.Policies {
 		if err := p.validate(); err != nil {
 			return fmt.Errorf("app %s: %w", a.ID, err)
@@ -205,6 +208,41 @@ func (a App) Validate() error {
 		if err := w.validate(); err != nil {
 			return fmt.Errorf("app %s: %w", a.ID, err)
 		}
+	}
+	return nil
+}
+
+// checkNumbers refuses what is negative: some checks would take it for no
+// limit, others would let nothing through.
+func (a App) checkNumbers() error {
+	l := &a.Limits
+	for _, f := range []struct {
+		name  string
+		value int
+	}{
+		{"connections", l.Connections},
+		{"channel_name_bytes", l.ChannelNameBytes},
+		{"event_name_bytes", l.EventNameBytes},
+		{"event_bytes", l.EventBytes},
+		{"channels_per_trigger", l.ChannelsPerTrigger},
+		{"batch_events", l.BatchEvents},
+		{"presence_members", l.PresenceMembers},
+		{"presence_user_bytes", l.PresenceUserBytes},
+		{"user_id_bytes", l.UserIDBytes},
+		{"watchlist_users", l.WatchlistUsers},
+		{"client_events_per_second", l.ClientEventsPerSecond},
+		{"subscriptions", l.Subscriptions},
+		{"messages_per_second", l.MessagesPerSecond},
+	} {
+		if f.value < 0 {
+			return fmt.Errorf("limits.%s is %d, want more than 0, or 0 for the default", f.name, f.value)
+		}
+	}
+	if a.ActivityTimeout < 0 {
+		return fmt.Errorf("activity_timeout is %s, want more than 0s, or 0s for the default", a.ActivityTimeout)
+	}
+	if a.AuthorizationTimeout < 0 {
+		return fmt.Errorf("authorization_timeout is %s, want more than 0s, or 0s for none", a.AuthorizationTimeout)
 	}
 	return nil
 }
