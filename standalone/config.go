@@ -122,7 +122,7 @@ func (c *Config) Validate() error {
 	}
 	if len(c.Apps) == 0 {
 		errs = append(errs, config.FieldErrorf("apps", "there are none, so nobody could connect: add one, such as {id: \"1001\", keys: [{key: my-key, secret: my-secret}]}, or start with --dev"))
-	} else if _, err := app.NewRegistry(c.Apps); err != nil {
+	} else if _, err := app.NewRegistry(c.Apps); err != nil && c.validApps() {
 		errs = append(errs, config.FieldErrorf("apps", "%w", err))
 	}
 	if c.needsSecrets() {
@@ -132,6 +132,11 @@ func (c *Config) Validate() error {
 		errs = append(errs, config.FieldErrorf("dev.page", "needs every role in this process"))
 	}
 	return errors.Join(errs...)
+}
+
+// validApps says whether each app is right by itself; what is wrong with one is reported with its place.
+func (c *Config) validApps() bool {
+	return !slices.ContainsFunc(c.Apps, func(a app.App) bool { return a.Validate() != nil })
 }
 
 func (c *Config) needsSecrets() bool { return c.Roles.Has(Auth) || c.Roles.Has(API) }
