@@ -71,7 +71,7 @@ func New(cfg Config, deps service.Deps, apps *app.Registry) (*API, error) {
 		})
 	if cfg.Listen != "" {
 		if a.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
-			return nil, fmt.Errorf("bind API port: %w", err)
+			return nil, fmt.Errorf("bind API port (api.listen): %w", err)
 		}
 	}
 	deps.Ops.Handle("/debug/hooks", hooks.Page())

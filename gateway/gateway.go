@@ -139,15 +139,21 @@ func (g *Gateway) assemble(apps *app.Registry) error {
 		return err
 	}
 	if g.cfg.TLS.Cert == "" {
-		g.addr, err = g.edge.Listen(g.cfg.Listen)
-		return err
+		return g.bind(g.edge.Listen(g.cfg.Listen))
 	}
 	tlsConfig, err := serverTLS(g.cfg.TLS)
 	if err != nil {
 		return err
 	}
-	g.addr, err = g.edge.ListenTLS(g.cfg.Listen, tlsConfig)
-	return err
+	return g.bind(g.edge.ListenTLS(g.cfg.Listen, tlsConfig))
+}
+
+func (g *Gateway) bind(addr net.Addr, err error) error {
+	if err != nil {
+		return fmt.Errorf("bind public port (gateway.listen): %w", err)
+	}
+	g.addr = addr
+	return nil
 }
 
 // dialects is the list of protocols that clients can speak.

@@ -113,7 +113,7 @@ func New(cfg Config, local Member, log *slog.Logger) (*Cluster, error) {
 		return nil, err
 	}
 	if c.list, err = memberlist.Create(mc); err != nil {
-		return nil, fmt.Errorf("bind gossip port %s: %w", cfg.Listen, err)
+		return nil, fmt.Errorf("bind gossip port (cluster.listen) %s: %w", cfg.Listen, err)
 	}
 	if c.local.Addr == "" {
 		c.local.Addr = c.list.LocalNode().Address()

@@ -125,6 +125,9 @@ func Start(cfg Config) (*Server, error) {
 	srv.Start()
 	s := &Server{srv: srv}
 	if err := s.ready(failure); err != nil {
+		if cfg.Listen != "" {
+			err = fmt.Errorf("embedded.listen is %s: %w", cfg.Listen, err)
+		}
 		return nil, errors.Join(fmt.Errorf("embedded NATS: %w", err), s.Shutdown())
 	}
 	return s, nil

@@ -63,7 +63,7 @@ type Server struct {
 func New(cfg Config, metrics *telemetry.Metrics) (*Server, error) {
 	ln, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
-		return nil, fmt.Errorf("bind ops port: %w", err)
+		return nil, fmt.Errorf("bind ops port (ops.listen): %w", err)
 	}
 	s := &Server{listener: ln, pages: make(map[string]http.Handler)}
 	mux := http.NewServeMux()

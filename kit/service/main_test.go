@@ -191,7 +191,7 @@ func TestStartFailures(t *testing.T) {
 	}{
 		{"build", nil, boom, "gateway: start: no port for clients\n"},
 		{"run", nil, fails, "gateway: gateway: accept broke\n"},
-		{"ops port", []string{"--set", "ops.listen=" + taken.Addr().String()}, boom, "gateway: start: bind ops port: "},
+		{"ops port", []string{"--set", "ops.listen=" + taken.Addr().String()}, boom, "gateway: start: bind ops port (ops.listen): "},
 		{"gossip port", []string{"--set", "cluster.listen=" + taken.Addr().String()}, boom, "gateway: start: bind gossip port "},
 		{"creds", []string{"--set", "nats.creds_file=/nonexistent/x"}, boom, "gateway: start: nats.creds_file: "},
 	}
