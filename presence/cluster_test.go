@@ -120,6 +120,7 @@ func (e *env) remove(name string) {
 
 // presenceNode is a running node.
 type presenceNode struct {
+	svc  *node.Service
 	deps service.Deps
 	stop func()
 }
@@ -138,7 +139,7 @@ func (e *env) start(name string) *presenceNode {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- svc.Run(ctx) }()
-	n := &presenceNode{deps: deps, stop: sync.OnceFunc(func() {
+	n := &presenceNode{svc: svc, deps: deps, stop: sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			e.t.Errorf("Run of %s: %v", name, err)

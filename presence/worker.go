@@ -3,6 +3,7 @@ package presence
 import (
 	"bytes"
 	"encoding/json"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,6 +27,9 @@ type worker struct {
 	messages chan *nats.Msg // written by NATS
 	commands chan command
 	stopped  chan struct{} // closed when run has returned
+
+	// atomic
+	claiming atomic.Int32 // shards that are being taken over, or noView
 
 	// owned by run
 	seats    []*seat
@@ -180,6 +184,7 @@ func (w *worker) obey(cmd command, nowMs int64) {
 		for _, s := range w.seats {
 			w.assign(s, nowMs)
 		}
+		w.countClaims()
 	case cmd.evict != nil:
 		for _, s := range w.seats {
 			if s.replica.Evict(cmd.evict.Node, cmd.evict.Incarnation, nowMs, &w.out) {
@@ -219,6 +224,9 @@ func (w *worker) tick(nowMs int64) {
 		}
 	}
 	w.measure()
+	if w.view != nil {
+		w.countClaims()
+	}
 }
 
 // settle sends what a replica wants and follows a change of its role.
