@@ -224,7 +224,9 @@ func (f *follower) serve(ctx context.Context, closed <-chan struct{}, failed <-c
 		case <-closed:
 			return errors.New("the consumer ended")
 		case err := <-failed:
-			f.log.Debug("reading the journal stumbled", "err", err)
+			// The client would go on by itself. But what was trimmed meanwhile
+			// would be missing without a trace: begin again, and compare.
+			return fmt.Errorf("reading stumbled: %w", err)
 		case now := <-beat.C:
 			if f.journal.Epoch() != f.currentEpoch() {
 				f.reset()
