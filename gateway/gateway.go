@@ -5,6 +5,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"log/slog"
@@ -86,10 +87,10 @@ func New(cfg Config, deps service.Deps, apps *app.Registry, opts Options) (*Gate
 	}
 	g := &Gateway{cfg: cfg, log: deps.Log, deps: deps}
 	if err := g.connect(apps); err != nil {
-		return nil, fmt.Errorf("gateway: %w", err)
+		return nil, fmt.Errorf("gateway: %w", errors.Join(err, g.discard()))
 	}
 	if err := g.assemble(apps); err != nil {
-		return nil, fmt.Errorf("gateway: %w", err)
+		return nil, fmt.Errorf("gateway: %w", errors.Join(err, g.discard()))
 	}
 	g.http = httpServer(opts, cfg, deps.Log)
 	g.requests = unread.Watch(g.http, g.handOver, unreadCounter(deps.Metrics).Inc)
@@ -99,6 +100,19 @@ func New(cfg Config, deps service.Deps, apps *app.Registry, opts Options) (*Gate
 	}
 	registerMetrics(deps.Metrics, g.edge)
 	return g, nil
+}
+
+// discard releases what a gateway that can't be built has taken so far.
+func (g *Gateway) discard() (err error) {
+	ended, end := context.WithCancel(context.Background())
+	end()
+	if g.edge != nil {
+		err = g.edge.Close()
+	}
+	if g.ask != nil {
+		err = errors.Join(err, g.ask.Run(ended))
+	}
+	return err
 }
 
 // connect makes what talks to the other services.

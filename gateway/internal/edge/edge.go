@@ -76,7 +76,7 @@ func New(cfg Config) (*Edge, error) {
 	for i := range cfg.Loops {
 		h, err := newHandler(e, i)
 		if err != nil {
-			return nil, err
+			return nil, errors.Join(err, e.Close())
 		}
 		e.handlers = append(e.handlers, h)
 	}
@@ -147,6 +147,13 @@ func (e *Edge) Run(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// Close releases an edge that is never going to run.
+func (e *Edge) Close() error {
+	ended, end := context.WithCancel(context.Background())
+	end()
+	return e.Run(ended)
 }
 
 // StopListening closes the listeners; connections stay.
