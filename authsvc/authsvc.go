@@ -115,17 +115,19 @@ func (s *Service) subscribe() ([]*nats.Subscription, error) {
 }
 
 // drain ends the subscriptions and returns when nothing more can arrive in
-// requests, so that it may be closed.
+// requests, so that it may be closed. While NATS is away nothing can arrive.
 func (s *Service) drain(subs []*nats.Subscription) error {
 	var errs []error
 	timer := time.NewTimer(drainTimeout)
 	defer timer.Stop()
 	for _, sub := range subs {
 		closed := sub.StatusChanged(nats.SubscriptionClosed)
+		if !s.nc.IsConnected() {
+			errs = append(errs, ended("unsubscribe from", sub, sub.Unsubscribe()))
+			continue
+		}
 		if err := sub.Drain(); err != nil {
-			if !errors.Is(err, nats.ErrConnectionClosed) && !errors.Is(err, nats.ErrBadSubscription) {
-				errs = append(errs, fmt.Errorf("drain %s: %w", sub.Subject, err))
-			}
+			errs = append(errs, ended("drain", sub, err))
 			continue
 		}
 		select {
@@ -136,6 +138,14 @@ func (s *Service) drain(subs []*nats.Subscription) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ended is the error of ending a subscription that had not ended by itself.
+func ended(how string, sub *nats.Subscription, err error) error {
+	if err == nil || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrBadSubscription) {
+		return nil
+	}
+	return fmt.Errorf("%s %s: %w", how, sub.Subject, err)
 }
 
 // flush sees the last answers out, unless there is nobody to flush to.
