@@ -53,7 +53,12 @@ var onlyFrom = []struct {
 	},
 	{path: prefix + "kit/natstest", dirs: []string{"kit/natstest", "tests"}, tests: true, reason: "it is for tests"},
 	{path: prefix + "kit/leaktest", dirs: []string{"kit/leaktest", "tests"}, tests: true, reason: "it is for tests"},
-	{path: "testing", dirs: []string{"kit/natstest", "kit/leaktest", "tests"}, tests: true, reason: "it is for tests"},
+	{path: prefix + "kit/await", dirs: []string{"kit/await", "tests"}, tests: true, reason: "it is for tests"},
+	{path: prefix + "kit/certtest", dirs: []string{"kit/certtest", "tests"}, tests: true, reason: "it is for tests"},
+	{
+		path: "testing", dirs: []string{"kit/natstest", "kit/leaktest", "kit/await", "kit/certtest", "tests"}, tests: true,
+		reason: "it is for tests",
+	},
 }
 
 // pure lists directories whose code, tests aside, must not reach for the outside world, with what they must not import.
