@@ -80,12 +80,12 @@ config-docs: build ## write docs/configuration.md and docs/carillon.schema.json 
 # --- tests ----------------------------------------------------------------------------------------------------------
 
 .PHONY: test
-test: static e2e-deps ## everything: the checks, all tests with the race detector, real SDKs
-	go test -race -shuffle=on -timeout 10m work
+test: static e2e-deps build ## everything: the checks, all tests with the race detector, real SDKs
+	CARILLON_BIN=$(DIST)/carillon go test -race -shuffle=on -timeout 10m work
 
 .PHONY: e2e
-e2e: e2e-deps ## only the tests of module tests: several processes, real SDKs
-	go test -count=1 -timeout 10m ./tests/...
+e2e: e2e-deps build ## only the tests of module tests: several processes, real SDKs
+	CARILLON_BIN=$(DIST)/carillon go test -count=1 -timeout 10m ./tests/...
 
 # The SDKs that tests/sdk pins, in their own folders there, and a browser.
 .PHONY: e2e-deps
