@@ -213,7 +213,9 @@ const version = 1
 // Limits of a batch: the index of a publication has 10 bits in a position.
 const (
 	BatchPublicationsMax = 1 << 10
-	BatchBytesMax        = 64 << 10 // a single larger publication travels alone
+	// BatchBytesMax leaves room for headers in the smallest message that a
+	// broker may be set to (64 KiB). A single larger publication travels alone.
+	BatchBytesMax = 60 << 10
 )
 
 // Errors of Batch.
