@@ -22,7 +22,8 @@ import (
 type Config struct {
 	Node        string
 	Incarnation string
-	// JoinTimeout is how long a Join waits for its roster (3 s).
+	// JoinTimeout is how long a Join waits for its roster (6 s): longer than
+	// presence nodes that have all started anew wait for each other (3.5 s).
 	JoinTimeout time.Duration
 	// RequestTimeout is how long the owner may take to answer a delta (1 s).
 	RequestTimeout time.Duration
@@ -30,7 +31,7 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	if c.JoinTimeout <= 0 {
-		c.JoinTimeout = 3 * time.Second
+		c.JoinTimeout = 6 * time.Second
 	}
 	if c.RequestTimeout <= 0 {
 		c.RequestTimeout = time.Second
