@@ -109,6 +109,13 @@ func (n *Node) stopAtEnd() {
 // stopped or killed, and returns when it is ready. Its ports are new ones.
 func (n *Node) Restart() {
 	n.t.Helper()
+	n.StartAgain()
+	n.WaitReady()
+}
+
+// StartAgain is Restart that does not wait.
+func (n *Node) StartAgain() {
+	n.t.Helper()
 	select {
 	case <-n.exited:
 	default:
@@ -119,7 +126,6 @@ func (n *Node) Restart() {
 	}
 	n.addr = Addresses{}
 	n.start()
-	n.WaitReady()
 }
 
 // WaitReady returns when the process answers that it is ready.

@@ -64,3 +64,40 @@ func TestOneOfTwoDies(t *testing.T) {
 		t.Errorf("the api is not ready: %s", page)
 	}
 }
+
+// All presence nodes die at once and come back: who was there is there, and
+// nobody is told anything of those who have not moved.
+func TestAllPresenceNodesDie(t *testing.T) {
+	c := env.Start(t, env.Apart(2), env.PresenceNodes(2))
+	observer, guest := dial(t, c.Gateways[0]), dial(t, c.Gateways[1])
+	observer.Join("presence-all", "observer")
+	guest.Join("presence-all", "guest")
+	observer.Expect("pusher_internal:member_added")
+	dead := []*env.Node{c.Named("presence"), c.Named("presence-1")}
+	for _, n := range dead {
+		n.Kill()
+	}
+	hears(t, c, "presence-all", "while nobody counts", observer, guest)
+	for _, n := range dead {
+		n.StartAgain()
+	}
+	for _, n := range dead {
+		n.WaitReady()
+	}
+	late := dial(t, c.Gateways[0])
+	if roster := client.Members(late.Join("presence-all", "late")); len(roster) != 3 {
+		t.Errorf("roster is %v, want three", roster)
+	}
+	for _, cl := range []*client.Client{observer, guest} { // and nothing before it
+		if f := cl.Expect("pusher_internal:member_added"); client.Member(f) != "late" {
+			t.Errorf("got %s, want that late was added", f.Raw)
+		}
+	}
+	guest.Close()
+	for _, cl := range []*client.Client{observer, late} {
+		if f := cl.Expect("pusher_internal:member_removed"); client.Member(f) != "guest" {
+			t.Errorf("got %s, want that guest was removed", f.Raw)
+		}
+	}
+	usersAre(t, c, "presence-all", "late", "observer")
+}
