@@ -87,6 +87,11 @@ test: static e2e-deps build ## everything: the checks, all tests with the race d
 e2e: e2e-deps build ## only the tests of module tests: several processes, real SDKs
 	CARILLON_BIN=$(DIST)/carillon go test -count=1 -timeout 10m ./tests/...
 
+.PHONY: e2e-race
+e2e-race: e2e-deps ## the real SDKs against a binary with the race detector, which ends at the first race
+	go build -race -o $(DIST)/carillon-race ./standalone/cmd/carillon
+	GORACE=halt_on_error=1 CARILLON_BIN=$(DIST)/carillon-race go test -count=1 -timeout 10m ./tests/e2e ./tests/operations ./tests/badinput
+
 # The SDKs that tests/sdk pins, in their own folders there, and a browser.
 .PHONY: e2e-deps
 e2e-deps:
