@@ -10,6 +10,9 @@ func (r *Replica) Assign(d Duty, gateways []string, nowMs int64, out *Output) {
 	r.gateways, r.duty = gateways, d
 	if r.shard != nil {
 		r.shard.AwaitOnly(gateways)
+		for _, node := range r.shard.AwaitNew(gateways, nowMs) {
+			r.ask(node, nowMs, out)
+		}
 	}
 	if d.Role == Owner {
 		r.releasedBy, r.yieldMs = "", 0

@@ -89,6 +89,19 @@ func (s *Shard) Await(nodes []string, nowMs int64) {
 	s.window.open(unheard, nowMs)
 }
 
+// AwaitNew waits also for those of nodes that have never reported and are not
+// awaited yet, if the take-over is not long ago, and lists them.
+func (s *Shard) AwaitNew(nodes []string, nowMs int64) (fresh []string) {
+	for _, node := range nodes {
+		_, known := s.gateways[node]
+		_, awaited := s.window.waiting[node]
+		if !known && !awaited && s.window.admit(node, nowMs) {
+			fresh = append(fresh, node)
+		}
+	}
+	return fresh
+}
+
 // Waiting says whether the window is open.
 func (s *Shard) Waiting(nowMs int64) bool { return s.window.isOpen(nowMs) }
 

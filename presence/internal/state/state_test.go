@@ -508,3 +508,31 @@ func BenchmarkJoinLeave(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/128, "ns/join-or-leave")
 }
+
+// A gateway that the membership shows only after the take-over is awaited like
+// those that were there, for a while.
+func TestAwaitNew(t *testing.T) {
+	s := state.New(state.Config{App: func(string) *app.App { return nil }})
+	s.Await(nil, 1000)
+	if s.Waiting(1000) {
+		t.Fatal("waits for nobody")
+	}
+	if fresh := s.AwaitNew([]string{"g1", "g2"}, 3500); !slices.Equal(fresh, []string{"g1", "g2"}) || !s.Waiting(3500) {
+		t.Fatalf("awaits %v, waiting %v", fresh, s.Waiting(3500))
+	}
+	var out []state.Effect
+	snapshot := &presence.Delta{
+		Node: "g1", Incarnation: "1", Seq: 7, Snapshot: true,
+		Ops: []presence.Op{{Kind: presence.Join, App: "a", Channel: "presence-c", User: "u", RawID: `"u"`}},
+	}
+	s.Apply(snapshot, 3600, &out)
+	if len(out) != 0 {
+		t.Fatalf("who was there before is announced: %v", out)
+	}
+	if fresh := s.AwaitNew([]string{"g1", "g2"}, 3700); fresh != nil {
+		t.Fatalf("awaits %v once more", fresh)
+	}
+	if fresh := s.AwaitNew([]string{"g3"}, 60_000); fresh != nil {
+		t.Fatalf("awaits %v long after the take-over", fresh)
+	}
+}

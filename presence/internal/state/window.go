@@ -2,9 +2,15 @@ package state
 
 import "slices"
 
+// lateMs is how long after a take-over gateways that the membership did not
+// show at first are awaited all the same: a node that has just started learns
+// of the others one by one.
+const lateMs = 10_000
+
 // window is the time after a take-over in which what is known is incomplete.
 type window struct {
 	waiting map[string]struct{} // nodes that have not reported
+	beganMs int64
 	endMs   int64
 }
 
@@ -14,7 +20,20 @@ func (w *window) open(nodes []string, nowMs int64) {
 	for _, node := range nodes {
 		w.waiting[node] = struct{}{}
 	}
+	w.beganMs, w.endMs = nowMs, nowMs+WindowMs
+}
+
+// admit waits for one more node, and says whether it is not too late for that.
+func (w *window) admit(node string, nowMs int64) bool {
+	if nowMs >= w.beganMs+lateMs {
+		return false
+	}
+	if w.waiting == nil {
+		w.waiting = make(map[string]struct{})
+	}
+	w.waiting[node] = struct{}{}
 	w.endMs = nowMs + WindowMs
+	return true
 }
 
 func (w *window) isOpen(nowMs int64) bool { return nowMs < w.endMs && len(w.waiting) > 0 }
