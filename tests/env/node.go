@@ -2,6 +2,7 @@ package env
 
 import (
 	"bytes"
+	"crypto/md5"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,15 +48,17 @@ type Addresses struct {
 	NATS   string `json:"nats"`
 }
 
+// binary is the path of the binary: CARILLON_BIN, or one built now, which the
+// next run of the same package replaces.
 var binary = sync.OnceValues(func() (string, error) {
 	if given := os.Getenv("CARILLON_BIN"); given != "" {
 		return given, nil
 	}
-	dir, err := os.MkdirTemp("", "carillon-bin-")
+	here, err := os.Getwd()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "carillon")
+	path := filepath.Join(os.TempDir(), fmt.Sprintf("carillon-%x", md5.Sum([]byte(here))), "carillon")
 	out, err := exec.Command("go", "build", "-o", path, "github.com/carillon-rt/carillon/standalone/cmd/carillon").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build carillon: %w\n%s", err, out)
