@@ -86,8 +86,12 @@ func TestCountsAndOnline(t *testing.T) {
 	e := newEnv(t, app.App{SubscriptionCount: true, Watchlist: true})
 	e.start("p1")
 	a, b := e.gateway("ga"), e.gateway("gb")
+	// One by one: counts that follow each other while gateways are awaited are
+	// one event.
 	a.subscribers("news", 3)
+	e.wantEvents("news", "=3")
 	b.subscribers("news", 2)
+	e.wantEvents("news", "=3", "=5")
 	b.subscribers("news", 0)
 	e.wantEvents("news", "=3", "=5", "=3")
 	a.mu.Lock()
