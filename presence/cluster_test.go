@@ -205,6 +205,7 @@ type gateway struct {
 	seq   map[int]uint64
 	users map[string][]string // channel -> users
 	count map[string]uint64
+	here  map[string]bool // online channels
 	pings int
 }
 
@@ -212,7 +213,7 @@ func (e *env) gateway(name string) *gateway {
 	e.t.Helper()
 	g := &gateway{
 		e: e, name: name, inc: cluster.NewIncarnation(), nc: e.srv.Conns(e.t).Req,
-		seq: map[int]uint64{}, users: map[string][]string{}, count: map[string]uint64{},
+		seq: map[int]uint64{}, users: map[string][]string{}, count: map[string]uint64{}, here: map[string]bool{},
 	}
 	for subj, handle := range map[string]nats.MsgHandler{
 		subject.GatewayPing(name): func(m *nats.Msg) {
@@ -283,6 +284,20 @@ func (g *gateway) leave(ch, user string) {
 		presence.Op{Kind: presence.Count, App: "1", Channel: ch, Count: g.count[ch]})
 }
 
+// online says whether the user of an online channel is signed in here.
+func (g *gateway) online(ch string, is bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	kind := presence.Offline
+	if is {
+		kind = presence.Online
+		g.here[ch] = true
+	} else {
+		delete(g.here, ch)
+	}
+	g.send(ch, presence.Op{Kind: kind, App: "1", Channel: ch})
+}
+
 func (g *gateway) subscribers(ch string, n uint64) {
 	g.e.t.Helper()
 	g.mu.Lock()
@@ -346,6 +361,11 @@ func (g *gateway) snapshotLocked(shard int) {
 	for ch, n := range g.count {
 		if mine(ch) && n > 0 {
 			d.Ops = append(d.Ops, presence.Op{Kind: presence.Count, App: "1", Channel: ch, Count: n})
+		}
+	}
+	for ch := range g.here {
+		if mine(ch) {
+			d.Ops = append(d.Ops, presence.Op{Kind: presence.Online, App: "1", Channel: ch})
 		}
 	}
 	for range 3 {
