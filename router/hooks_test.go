@@ -9,6 +9,7 @@ import (
 
 	"github.com/carillon-rt/carillon/kit/natstest"
 	"github.com/carillon-rt/carillon/kit/service"
+	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/proto/hook"
 	"github.com/carillon-rt/carillon/proto/message"
 	"github.com/carillon-rt/carillon/proto/subject"
@@ -33,9 +34,11 @@ func TestHooksOutliveTheirQueue(t *testing.T) {
 		Kind: message.ClientEvent, App: appID, Channel: "private-h", Event: "client-x", Data: []byte("1"),
 	})
 	eventually(t, "a failed attempt", func() bool { return metricSum(t, deps, "carillon_router_hooks_total") > 0 })
-	if _, err := js.CreateStream(t.Context(), hook.StreamConfig(1)); err != nil {
-		t.Fatal(err)
-	}
+	// The server may still be removing the files of the one that was deleted.
+	await.Success(t, "create the stream again", func() error {
+		_, err := js.CreateStream(t.Context(), hook.StreamConfig(1))
+		return err
+	})
 	eventually(t, "the event", func() bool {
 		s, err := js.Stream(t.Context(), subject.HookStream)
 		if err != nil {

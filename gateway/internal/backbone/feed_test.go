@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/leaktest"
 	"github.com/carillon-rt/carillon/kit/natstest"
 	"github.com/carillon-rt/carillon/proto/control"
@@ -143,7 +144,11 @@ func (b *bench) createStream(republish bool) {
 	if republish {
 		cfg.RePublish = &jetstream.RePublish{Source: subject.AllLog, Destination: subject.RePublish}
 	}
-	ok(b.js.CreateStream(b.t.Context(), cfg))(b.t)
+	// The server may still be removing the files of one that was just deleted.
+	await.Success(b.t, "create the journal", func() error {
+		_, err := b.js.CreateStream(b.t.Context(), cfg)
+		return err
+	})
 }
 
 func batch(data ...string) []byte {
