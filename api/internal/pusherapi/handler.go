@@ -164,6 +164,7 @@ func (h *Handler) readBody(r *http.Request) ([]byte, error) {
 		return nil, nil
 	}
 	if r.ContentLength > h.cfg.BodyMax {
+		discard(r.Body)
 		return nil, refuse(http.StatusRequestEntityTooLarge, "the body has %d bytes, at most %d are allowed", r.ContentLength, h.cfg.BodyMax)
 	}
 	if r.ContentLength > 0 {
@@ -178,10 +179,18 @@ func (h *Handler) readBody(r *http.Request) ([]byte, error) {
 		return nil, unread(err, fmt.Sprintf("%d bytes", len(body)))
 	}
 	if int64(len(body)) > h.cfg.BodyMax {
+		discard(r.Body)
 		return nil, refuse(http.StatusRequestEntityTooLarge, "the body has more than %d bytes", h.cfg.BodyMax)
 	}
 	return body, nil
 }
+
+// discardMax is how much of a body that is too large is read all the same.
+const discardMax = 4 << 20
+
+// discard reads on for a while: a client that is still sending when the
+// connection is closed gets a reset in place of the answer.
+func discard(body io.Reader) { _, _ = io.CopyN(io.Discard, body, discardMax) }
 
 // unread refuses a body of which only a part came.
 func unread(err error, came string) error {
