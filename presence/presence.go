@@ -72,6 +72,7 @@ func New(cfg Config, deps service.Deps, apps *app.Registry) (*Service, error) {
 		js: js, replicas: cfg.Replicas, log: deps.Log, metrics: s.metrics, queue: make(chan hookItem, cfg.HookQueue),
 	}
 	s.prober = newProber(s.nc, deps.Log, func(ctx context.Context, m presence.Mark) { s.tell(ctx, command{evict: &m}) })
+	deps.NATS.OnReconnect(s.prober.reconnected)
 	for range cfg.workers() {
 		w := &worker{
 			svc: s, messages: make(chan *nats.Msg, cfg.Queue), commands: make(chan command, 16),

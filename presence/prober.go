@@ -18,6 +18,9 @@ const (
 	pingTries   = 2
 	pingsMax    = 16 // at a time
 	pingAgain   = time.Second
+	// brokerGrace is how long after this node has reconnected to NATS nobody is
+	// found gone: the gateways may not be back yet.
+	brokerGrace = 6 * time.Second
 	// goneAgain is the same for a gateway that was found gone: shards that
 	// this node takes over after that suspect it anew.
 	goneAgain = 200 * time.Millisecond
@@ -34,7 +37,9 @@ type prober struct {
 
 	mu sync.Mutex
 	// guarded by mu
-	askNext map[presenceRun]time.Time // when it may be asked again
+	askNext       map[presenceRun]time.Time // when it may be asked again
+	reconnects    uint64                    // of nc, up to reconnectedAt
+	reconnectedAt time.Time
 }
 
 // presenceRun is one run of a gateway.
@@ -54,6 +59,21 @@ func (p *prober) suspect(m presence.Mark) {
 	case p.suspects <- m:
 	default:
 	}
+}
+
+// reconnected notes that the connection to NATS was lost and is back.
+func (p *prober) reconnected() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reconnects, p.reconnectedAt = p.nc.Stats().Reconnects, time.Now()
+}
+
+// settled says whether silence on NATS means anything: the connection is there
+// and did not come back just now.
+func (p *prober) settled() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.nc.IsConnected() && p.nc.Stats().Reconnects == p.reconnects && time.Since(p.reconnectedAt) > brokerGrace
 }
 
 // run probes until ctx ends.
@@ -122,10 +142,10 @@ func (p *prober) gone(ctx context.Context, m presence.Mark) bool {
 		case err == nil:
 			return string(msg.Data) != m.Incarnation
 		case errors.Is(err, nats.ErrNoResponders):
-			return true
+			return p.settled()
 		case ctx.Err() != nil, !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, nats.ErrTimeout):
 			return false // this node can't tell
 		}
 	}
-	return p.nc.IsConnected()
+	return p.settled()
 }
