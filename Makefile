@@ -81,11 +81,12 @@ config-docs: build ## write docs/configuration.md and docs/carillon.schema.json 
 
 .PHONY: test
 test: static e2e-deps build ## everything: the checks, all tests with the race detector, real SDKs
-	CARILLON_BIN=$(DIST)/carillon go test -race -shuffle=on -timeout 10m work
+	packages=$$(go list work | grep -v /tests/); go test -race -shuffle=on -timeout 10m $$packages
+	CARILLON_BIN=$(DIST)/carillon go test -race -shuffle=on -timeout 10m -p 1 ./tests/...
 
 .PHONY: e2e
 e2e: e2e-deps build ## only the tests of module tests: several processes, real SDKs
-	CARILLON_BIN=$(DIST)/carillon go test -count=1 -timeout 10m ./tests/...
+	CARILLON_BIN=$(DIST)/carillon go test -count=1 -timeout 10m -p 1 ./tests/...
 
 .PHONY: e2e-race
 e2e-race: e2e-deps ## the real SDKs against a binary with the race detector, which ends at the first race
