@@ -52,7 +52,7 @@ func (s *Shard) apply(d *presence.Delta, refused []int, nowMs int64, out *[]Effe
 		s.applyOp(g, d, i, refused)
 	}
 	if !d.More {
-		g.listing = nil
+		g.listing, g.followed = nil, true
 		s.window.heard(g.node)
 	}
 	return g, Applied
@@ -94,7 +94,7 @@ func (s *Shard) admit(d *presence.Delta) (*gateway, Verdict) {
 		if !d.Snapshot {
 			s.census.clear(g)
 		}
-		g.incarnation, g.last = strings.Clone(d.Incarnation), 0
+		g.incarnation, g.last, g.followed = strings.Clone(d.Incarnation), 0, d.Seq == 1
 	case d.Seq == g.last:
 		return g, Repeated
 	case d.Seq < g.last, !d.Snapshot && d.Seq != g.last+1:
@@ -105,7 +105,7 @@ func (s *Shard) admit(d *presence.Delta) (*gateway, Verdict) {
 
 func (s *Shard) addGateway(d *presence.Delta) *gateway {
 	g := &gateway{
-		node: strings.Clone(d.Node), incarnation: strings.Clone(d.Incarnation),
+		node: strings.Clone(d.Node), incarnation: strings.Clone(d.Incarnation), followed: d.Seq == 1,
 		seats: make(map[channel.Key]*seat), online: make(map[channel.Key]struct{}),
 	}
 	s.gateways[g.node] = g
@@ -116,7 +116,7 @@ func (s *Shard) applyOp(g *gateway, d *presence.Delta, i int, refused []int) {
 	op := &d.Ops[i]
 	key := channel.Key{App: op.App, Name: op.Channel}
 	snapshot := g.listing != nil
-	s.news.silent = snapshot && !op.Want && s.Waiting(s.news.nowMs)
+	s.news.silent = snapshot && !op.Want && !g.followed && s.Waiting(s.news.nowMs)
 	switch op.Kind {
 	case presence.Join:
 		if limit := s.barrier(key, op, snapshot, refused, i); limit > 0 {

@@ -49,6 +49,7 @@ type gateway struct {
 	seats       map[channel.Key]*seat
 	online      map[channel.Key]struct{}
 	listing     *listing // of a snapshot whose last part has not come
+	followed    bool     // see Shard.Followed: what comes now is new to everybody
 	// refused are the indices of the operations of the last delta that met a
 	// full channel, with the limit: a repeat gets the same answer.
 	refused map[int]uint64

@@ -16,10 +16,12 @@
 //
 // A shard that begins with nothing can't tell members that were announced by
 // an earlier owner from new ones. While its window is open (until all
-// gateways that were alive have reported, 2 s at most) what a Snapshot brings
-// is taken as known and announced to nobody, except for Join operations with
-// Want: these wait for their first answer, so nobody can have announced them
-// for good. Ordinary deltas are announced as always. Queries say Incomplete.
+// gateways that were alive have reported, 2 s at most) what the first Snapshot
+// of a gateway brings is taken as known and announced to nobody, except for
+// Join operations with Want: these wait for their first answer, so nobody can
+// have announced them for good. Ordinary deltas are announced as always, and so
+// are the snapshots of a gateway that the shard has followed from its first
+// delta or its first snapshot on. Queries say Incomplete.
 package state
 
 import (
@@ -82,20 +84,19 @@ func New(cfg Config) *Shard {
 func (s *Shard) Await(nodes []string, nowMs int64) {
 	unheard := make([]string, 0, len(nodes))
 	for _, node := range nodes {
-		if _, known := s.gateways[node]; !known {
+		if !s.Followed(node) {
 			unheard = append(unheard, node)
 		}
 	}
 	s.window.open(unheard, nowMs)
 }
 
-// AwaitNew waits also for those of nodes that have never reported and are not
+// AwaitNew waits also for those of nodes that have not reported and are not
 // awaited yet, if the take-over is not long ago, and lists them.
 func (s *Shard) AwaitNew(nodes []string, nowMs int64) (fresh []string) {
 	for _, node := range nodes {
-		_, known := s.gateways[node]
 		_, awaited := s.window.waiting[node]
-		if !known && !awaited && s.window.admit(node, nowMs) {
+		if !s.Followed(node) && !awaited && s.window.admit(node, nowMs) {
 			fresh = append(fresh, node)
 		}
 	}
@@ -104,6 +105,13 @@ func (s *Shard) AwaitNew(nodes []string, nowMs int64) (fresh []string) {
 
 // Waiting says whether the window is open.
 func (s *Shard) Waiting(nowMs int64) bool { return s.window.isOpen(nowMs) }
+
+// Followed says whether all that a gateway's present run has told is known
+// here: its first delta was seen, or a snapshot up to the last part.
+func (s *Shard) Followed(node string) bool {
+	g := s.gateways[node]
+	return g != nil && g.followed
+}
 
 // Incomplete says whether a gateway of Await has never reported, in time or
 // later.

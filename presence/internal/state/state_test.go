@@ -349,6 +349,22 @@ func TestSnapshotAgain(t *testing.T) {
 	f.want("live removed c u")
 }
 
+// TestWindowOfAnother: the window that opens for a gateway that is shown late
+// silences nobody whose state was known before.
+func TestWindowOfAnother(t *testing.T) {
+	f := newFixture(t, app.App{})
+	f.do("a", join("c", "u"))
+	f.shard.Await(nil, f.now)
+	f.out = nil
+	if fresh := f.shard.AwaitNew([]string{"a", "late"}, f.now); !slices.Equal(fresh, []string{"late"}) {
+		t.Fatalf("awaits %v", fresh)
+	}
+	f.snapshot("a", known("c", "u"), known("c", "v"))
+	f.want("live added c v")
+	f.snapshot("late", known("c", "w")) // its first delta: nobody else has heard of w
+	f.want("live added c w")
+}
+
 func TestWindowDeadline(t *testing.T) {
 	f := newFixture(t, app.App{})
 	f.shard.Await([]string{"a"}, f.now)
