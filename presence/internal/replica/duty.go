@@ -26,7 +26,7 @@ func (r *Replica) Assign(d Duty, gateways []string, nowMs int64, out *Output) {
 			return // the owner has left this to us; the membership will follow
 		}
 		if r.yieldMs == 0 {
-			r.yieldMs = nowMs + YieldMs
+			r.yieldMs, r.fullAt = nowMs+YieldMs, nowMs
 		}
 	case d.Role == Standby:
 		r.start(nowMs, out)
@@ -165,6 +165,9 @@ func (r *Replica) Tick(nowMs int64, out *Output) {
 		}
 		if nowMs >= r.fullAt {
 			r.fullAt = nowMs + FullNoteMs
+			if r.yieldMs > 0 {
+				r.fullAt = nowMs + yieldingMs
+			}
 			r.sayAll()
 		}
 	case Standby:
@@ -175,14 +178,14 @@ func (r *Replica) Tick(nowMs int64, out *Output) {
 	}
 }
 
-// claim says that this node is ready to own the shard, and takes it when
-// the present owner is silent for too long.
+// claim says that this node is ready to own the shard once all gateways have
+// reported, and takes it when the present owner is silent for too long.
 func (r *Replica) claim(nowMs int64, out *Output) {
 	switch {
 	case !r.Claiming():
 	case nowMs >= r.claimMs:
 		r.promote(nowMs, out)
-	case nowMs >= r.readyAt && !r.shard.Waiting(nowMs):
+	case nowMs >= r.readyAt && !r.shard.Incomplete():
 		r.readyAt = nowMs + readyMs
 		r.note.Ready, r.unsaid = true, true
 	}

@@ -19,6 +19,9 @@ func (r *Replica) Note(n *presence.Note, nowMs int64, out *Output) {
 		}
 		return // else the memberships disagree for a moment
 	}
+	if r.Claiming() {
+		r.claimMs = nowMs + ClaimMs // the owner lives and will release
+	}
 	for _, m := range n.Applied {
 		r.applied(m, nowMs, out)
 	}
@@ -81,12 +84,12 @@ func (r *Replica) forget(m presence.Mark, nowMs int64) {
 	}
 }
 
-// missing lists the gateways of a full note of which the state has nothing:
+// missing lists the gateways of a full note whose whole state has not come:
 // what others will send is new to the owner as well.
 func (r *Replica) missing(n *presence.Note) []string {
 	var nodes []string
 	for _, m := range n.Applied {
-		if _, ok := r.shard.Mark(m.Node); !ok {
+		if !r.shard.Followed(m.Node) {
 			nodes = append(nodes, m.Node)
 		}
 	}

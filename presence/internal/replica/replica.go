@@ -28,10 +28,13 @@ import (
 )
 
 const (
-	// YieldMs is how long an owner waits for a heavier node to be ready.
-	YieldMs = 2500
-	// ClaimMs is how long a new owner waits for the release by a live one.
-	ClaimMs = 3500
+	// YieldMs is how long an owner waits for a heavier node to be ready. One that
+	// takes over before all gateways have reported to it can't tell what is new.
+	YieldMs = 10_000
+	// ClaimMs is how long a new owner waits for a note of the one before it: an
+	// owner that is to yield sends one every yieldingMs.
+	ClaimMs    = 3500
+	yieldingMs = 500
 	// FullNoteMs is how often the owner tells the standby everything that it
 	// should have, which finds what got lost.
 	FullNoteMs = 10_000
@@ -161,6 +164,9 @@ func (r *Replica) Shard() *state.Shard { return r.shard }
 // Delta takes a delta, which it may keep: its strings must alias nothing that
 // changes. to is the reply subject.
 func (r *Replica) Delta(d presence.Delta, to string, nowMs int64, out *Output) {
+	if r.role != None && (d.Snapshot || d.More) {
+		r.asked[d.Node] = nowMs // it is on its way: another request would start it over
+	}
 	switch r.role {
 	case None:
 		out.Replies = append(out.Replies, Reply{To: to, Reply: presence.Reply{Status: presence.NotOwner}})
