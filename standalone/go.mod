@@ -12,12 +12,14 @@ require (
 	github.com/carillon-rt/carillon/kit v0.0.0
 	github.com/carillon-rt/carillon/presence v0.0.0
 	github.com/carillon-rt/carillon/router v0.0.0
+	github.com/carillon-rt/carillon/tests/load v0.0.0
 	github.com/gobwas/ws v1.5.0
 	github.com/nats-io/nats.go v1.55.0
 	golang.org/x/crypto v0.58.0
 )
 
 require (
+	github.com/HdrHistogram/hdrhistogram-go v1.4.0 // indirect
 	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
@@ -83,3 +85,5 @@ replace github.com/carillon-rt/carillon/authsvc => ../authsvc
 replace github.com/carillon-rt/carillon/presence => ../presence
 
 replace github.com/carillon-rt/carillon/api => ../api
+
+replace github.com/carillon-rt/carillon/tests/load => ../tests/load

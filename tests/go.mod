@@ -80,3 +80,5 @@ replace github.com/carillon-rt/carillon/authsvc => ../authsvc
 replace github.com/carillon-rt/carillon/presence => ../presence
 
 replace github.com/carillon-rt/carillon/api => ../api
+
+replace github.com/carillon-rt/carillon/tests/load => ./load

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -32,8 +33,9 @@ var mayImport = map[string][]string{
 	"authsvc":    {"proto", "kit"},
 	"presence":   {"proto", "kit"},
 	"api":        {"proto", "kit"},
-	"standalone": {"proto", "kit", "gateway", "router", "authsvc", "presence", "api"},
-	"tests":      {"proto", "kit", "standalone"},
+	"standalone": {"proto", "kit", "gateway", "router", "authsvc", "presence", "api", "tests/load"},
+	"tests":      {"proto", "kit", "standalone", "tests/load"},
+	"tests/load": {"proto"},
 }
 
 // onlyFrom lists packages that few may import: path prefix of the import -> directories (with all below) that may.
@@ -76,8 +78,18 @@ type source struct {
 	imports []string
 }
 
-func (s source) module() string { m, _, _ := strings.Cut(s.path, "/"); return m }
+func (s source) module() string { return moduleOf(s.path) }
 func (s source) test() bool     { return strings.HasSuffix(s.path, "_test.go") }
+
+// moduleOf gives the module that a path is in: tests/load is one of its own, so that the binary can have the load generator
+// without the tests.
+func moduleOf(path string) string {
+	if strings.HasPrefix(path, "tests/load/") || path == "tests/load" {
+		return "tests/load"
+	}
+	module, _, _ := strings.Cut(path, "/")
+	return module
+}
 
 // in says whether the file is in dir or below.
 func (s source) in(dir string) bool { return strings.HasPrefix(s.path, dir+"/") }
@@ -139,7 +151,7 @@ func TestModulesImportOnlyWhatTheyMay(t *testing.T) {
 // refuse says why a file must not import a package, "" if it may.
 func refuse(s source, imported string) string {
 	if rest, ours := strings.CutPrefix(imported, prefix); ours {
-		module, _, _ := strings.Cut(rest, "/")
+		module := moduleOf(rest)
 		allowed, known := mayImport[s.module()]
 		if !known {
 			return "module " + s.module() + " is missing in mayImport"
@@ -193,6 +205,9 @@ func TestRefuse(t *testing.T) {
 		{"gateway/internal/dialect/pusher/pusher.go", "net/http", true},
 		{"gateway/internal/dialect/pusher/pusher.go", "netip", false},
 		{"gateway/internal/edge/edge.go", "github.com/nats-io/nats.go", true},
+		{"standalone/internal/cli/cli.go", prefix + "tests/load", false},
+		{"standalone/internal/cli/cli.go", prefix + "tests/env", true},
+		{"tests/load/run.go", prefix + "standalone", true},
 		{"newmodule/x.go", prefix + "proto/app", true},
 	} {
 		why := refuse(source{path: c.file}, c.imports)
@@ -218,6 +233,7 @@ func goMods(t *testing.T) map[string]goMod {
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no go.mod found: %v", err)
 	}
+	files = append(files, root+"/tests/load/go.mod")
 	mods := map[string]goMod{}
 	for _, file := range files {
 		out, err := exec.Command("go", "mod", "edit", "-json", file).Output()
@@ -228,7 +244,11 @@ func goMods(t *testing.T) map[string]goMod {
 		if err := json.Unmarshal(out, &m); err != nil {
 			t.Fatalf("%s: %v", file, err)
 		}
-		mods[filepath.Base(filepath.Dir(file))] = m
+		name, err := filepath.Rel(root, filepath.Dir(file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		mods[filepath.ToSlash(name)] = m
 	}
 	return mods
 }
@@ -254,8 +274,8 @@ func TestModuleFiles(t *testing.T) {
 		}
 		for _, r := range m.Replace {
 			sibling, ours := strings.CutPrefix(r.Old.Path, prefix)
-			if !ours || r.New.Path != "../"+sibling {
-				t.Errorf("%s/go.mod replaces %s by %s: only siblings are replaced, by ../<name>", name, r.Old.Path, r.New.Path)
+			if !ours || path.Join(name, r.New.Path) != sibling {
+				t.Errorf("%s/go.mod replaces %s by %s: only modules of ours are replaced, by their folders", name, r.Old.Path, r.New.Path)
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/carillon-rt/carillon/kit/config"
 	"github.com/carillon-rt/carillon/kit/service"
 	"github.com/carillon-rt/carillon/standalone"
+	"github.com/carillon-rt/carillon/tests/load"
 )
 
 // Exit codes.
@@ -29,6 +30,7 @@ type commands struct {
 	Config  configCommand `cmd:"" help:"Check and describe the configuration."`
 	Health  healthCommand `cmd:"" help:"Ask a running node whether it is ready; exit code 1 when it is not."`
 	Publish publishCmd    `cmd:"" help:"Publish an event over the HTTP API."`
+	Bench   load.Command  `cmd:"" help:"Load-test a server: this one, or any that speaks a protocol it knows."`
 	Sign    signCommand   `cmd:"" help:"Make the signatures that an application's backend makes."`
 	Version versionCmd    `cmd:"" help:"Print the version."`
 }
@@ -57,7 +59,7 @@ func Main(ctx context.Context, args, env []string, stdout, stderr io.Writer) (co
 	parser, err := kong.New(&grammar,
 		kong.Name("carillon"), kong.Description("A broadcasting platform on NATS that speaks the Pusher protocol."),
 		kong.Writers(stdout, stderr), kong.Exit(func(c int) { panic(exit(c)) }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(surroundings{stdout, stderr, env}))
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(surroundings{stdout, stderr, env}, load.Streams{Out: stdout, Err: stderr}))
 	if err != nil {
 		return report(stderr, err)
 	}

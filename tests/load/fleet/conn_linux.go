@@ -1,0 +1,367 @@
+package fleet
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"syscall"
+	"unsafe"
+
+	"github.com/carillon-rt/carillon/tests/load/stamp"
+	"github.com/carillon-rt/carillon/tests/load/tally"
+)
+
+// state is how far a connection has come.
+type state uint8
+
+const (
+	stateNone       state = iota // not connected
+	stateConnecting              // the kernel is at it
+	stateAsked                   // the request was sent
+	stateGreeting                // upgraded; waits for the greeting
+	stateJoining                 // waits for its subscriptions
+	stateLive
+	stateDeaf // live, and does not read
+)
+
+const closeAbnormal = 1006 // no close frame came (RFC 6455, section 7.4.1)
+
+// conn is one connection.
+type conn struct {
+	fd       int32
+	state    state
+	attempts uint8
+	churning bool   // its subscription is being changed
+	wants    uint16 // subscriptions to be confirmed
+	began    int64
+	rest     []byte // a frame, or head, that is incomplete
+	socketID string
+	streams  []tally.Stream // by subscription and lane
+}
+
+// connect begins connection i.
+func (f *Fleet) connect(i int) {
+	c := &f.conns[i]
+	f.counts.Begun++
+	f.underway++
+	c.began = f.clock.Now()
+	server := (i + int(c.attempts)) % len(f.servers)
+	fd, err := f.dial(i, server)
+	if err != nil {
+		f.refuse(i, err)
+		return
+	}
+	c.fd, c.state = int32(fd), stateAsked
+	interest := uint32(syscall.EPOLLIN | syscall.EPOLLRDHUP)
+	// On loopback the connection is there already, and a system call is saved.
+	err = f.send(c, f.requests[server])
+	if errors.Is(err, syscall.EAGAIN) {
+		c.state, interest, err = stateConnecting, syscall.EPOLLOUT, nil
+	}
+	if err == nil {
+		err = f.control(syscall.EPOLL_CTL_ADD, fd, i, interest)
+	}
+	if err != nil {
+		f.refuse(i, err)
+	}
+}
+
+// dial returns a socket that is connecting.
+func (f *Fleet) dial(i, server int) (int, error) {
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return -1, fmt.Errorf("socket: %w", err)
+	}
+	if len(f.plan.From) > 0 {
+		const bindAddressNoPort = 24 // IP_BIND_ADDRESS_NO_PORT: the port is chosen when the other end is known
+		from := &syscall.SockaddrInet4{Addr: f.plan.From[(f.plan.First+i)%len(f.plan.From)].As4()}
+		err = errors.Join(syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, bindAddressNoPort, 1), syscall.Bind(fd, from))
+	}
+	err = errors.Join(err, syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1))
+	if err == nil {
+		err = syscall.Connect(fd, &f.servers[server])
+		if errors.Is(err, syscall.EINPROGRESS) {
+			err = nil
+		}
+	}
+	if err != nil {
+		return -1, errors.Join(fmt.Errorf("connect to %s: %w", f.plan.Addrs[server], err), syscall.Close(fd))
+	}
+	return fd, nil
+}
+
+// refuse gives up a connection that was not completed.
+func (f *Fleet) refuse(i int, err error) {
+	f.underway--
+	f.counts.Refused++
+	f.note(fmt.Errorf("connection %d: %w", f.plan.First+i, err))
+	f.drop(i)
+}
+
+// lose takes out a connection that the server has closed.
+func (f *Fleet) lose(i, code int, err error) {
+	c := &f.conns[i]
+	f.closes[code]++
+	if c.state < stateLive {
+		f.refuse(i, err)
+		return
+	}
+	f.live--
+	f.counts.Lost++
+	f.note(fmt.Errorf("connection %d: %w", f.plan.First+i, err))
+	f.drop(i)
+}
+
+// drop closes a connection, and has it made anew if that is wanted.
+func (f *Fleet) drop(i int) {
+	c := &f.conns[i]
+	if c.fd >= 0 {
+		_ = hangUp(int(c.fd)) // gone either way
+	}
+	*c = conn{fd: -1, attempts: c.attempts + 1}
+	if f.plan.Again {
+		f.again = append(f.again, int32(i))
+	}
+}
+
+// reconnect makes lost connections anew, as many at once as the plan allows.
+func (f *Fleet) reconnect() {
+	for len(f.again) > 0 && f.underway < f.plan.AtOnce {
+		i := int(f.again[0])
+		f.again = f.again[1:]
+		f.connect(i)
+	}
+}
+
+// event takes what epoll says of connection i.
+func (f *Fleet) event(i int, events uint32) error {
+	c := &f.conns[i]
+	switch c.state {
+	case stateNone:
+		return nil
+	case stateConnecting:
+		c.state = stateAsked
+		if err := f.send(c, f.requests[(i+int(c.attempts))%len(f.servers)]); err != nil {
+			f.refuse(i, err)
+			return nil
+		}
+		return f.control(syscall.EPOLL_CTL_MOD, int(c.fd), i, syscall.EPOLLIN|syscall.EPOLLRDHUP)
+	case stateDeaf:
+		if events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) == 0 {
+			return nil
+		}
+	}
+	n, errno := recv(c.fd, f.input)
+	switch {
+	case errno == syscall.EAGAIN || errno == syscall.EINTR:
+	case errno != 0:
+		f.lose(i, closeAbnormal, errno)
+	case n == 0:
+		f.lose(i, closeAbnormal, errors.New("the server closed the connection"))
+	default:
+		f.take(i, f.input[:n])
+	}
+	return nil
+}
+
+// take goes on with the bytes that have come for connection i.
+func (f *Fleet) take(i int, b []byte) {
+	c := &f.conns[i]
+	if len(c.rest) > 0 {
+		b = append(c.rest, b...)
+		c.rest = nil
+	}
+	if c.state == stateAsked {
+		size, err := answered(unsafe.String(unsafe.SliceData(b), len(b)))
+		if err != nil {
+			f.refuse(i, err)
+			return
+		}
+		if size == 0 {
+			c.rest = bytes.Clone(b)
+			return
+		}
+		b = b[size:]
+		f.upgraded(i)
+	}
+	f.measure.tally.Reads++
+	now := int64(0)
+	for len(b) > 0 && c.fd >= 0 {
+		op, payload, size := cutFrame(b)
+		if size == 0 {
+			c.rest = bytes.Clone(b)
+			return
+		}
+		b = b[size:]
+		s, stamped := stamp.Find(payload)
+		if !stamped || op > opBinary {
+			f.message(i, op, payload)
+			continue
+		}
+		if now == 0 {
+			now = f.clock.Now()
+		}
+		f.deliver(i, &s, now)
+	}
+}
+
+// deliver counts and checks a stamped message.
+func (f *Fleet) deliver(i int, s *stamp.Stamp, now int64) {
+	c, m := &f.conns[i], &f.measure
+	if c.state == stateDeaf {
+		return
+	}
+	f.counts.Delivered++
+	_ = m.latency.RecordValue(min(max(now-s.At, 1), latencyMax.Nanoseconds())) // within its range
+	if c.streams == nil || m.lanes == 0 {
+		m.tally.Delivered++
+		return
+	}
+	k := f.plan.ordinal(f.plan.First+i, s.Channel)
+	if k < 0 || s.Lane >= m.lanes {
+		m.tally.Delivered++
+		m.tally.Unexpected++
+		return
+	}
+	c.streams[k*m.lanes+s.Lane].Next(s.Seq, &m.tally)
+}
+
+// message takes what is no measured message.
+func (f *Fleet) message(i int, op byte, payload []byte) {
+	c := &f.conns[i]
+	switch op {
+	case opPing:
+		f.reply(i, appendFrame(f.output[:0], opPong, payload))
+		return
+	case opClose:
+		code := closeAbnormal
+		if len(payload) >= 2 {
+			code = int(binary.BigEndian.Uint16(payload))
+			payload = payload[2:]
+		}
+		f.lose(i, code, fmt.Errorf("the server closed with %d %q", code, payload))
+		return
+	}
+	switch m := f.dialect.Receive(payload); m.Kind {
+	case Greeting:
+		c.socketID = string(m.SocketID)
+		if c.state == stateGreeting {
+			f.subscribe(i)
+		}
+	case Subscribed:
+		f.subscribed(i)
+	case Refused:
+		f.refusal(i, m.Text)
+	case Ping:
+		f.reply(i, m.Reply)
+	}
+}
+
+func (f *Fleet) refusal(i int, text []byte) {
+	err := fmt.Errorf("the server says %.300q", text)
+	if f.conns[i].state >= stateLive {
+		f.counts.Refused++
+		f.note(err)
+		return
+	}
+	f.refuse(i, err)
+}
+
+// upgraded: the WebSocket is there.
+func (f *Fleet) upgraded(i int) {
+	c := &f.conns[i]
+	c.state = stateGreeting
+	if hello := f.dialect.AppendHello(f.output[:0], f.plan.First+i); len(hello) > 0 {
+		f.reply(i, hello)
+	}
+	if !f.dialect.Greeted() {
+		c.wants = 0
+		f.joined(i)
+	}
+}
+
+// subscribe asks for all of a connection's channels at once.
+func (f *Fleet) subscribe(i int) {
+	c := &f.conns[i]
+	out := f.output[:0]
+	number := f.plan.First + i
+	for k := range f.slots {
+		out = f.dialect.AppendSubscribe(out, number, c.socketID, f.plan.Name(f.plan.channel(number, k)))
+	}
+	f.output = out[:0]
+	c.state, c.wants = stateJoining, uint16(f.slots)
+	if f.slots == 0 {
+		f.joined(i)
+		return
+	}
+	f.reply(i, out)
+}
+
+func (f *Fleet) subscribed(i int) {
+	c := &f.conns[i]
+	switch c.state {
+	case stateJoining:
+		if c.wants--; c.wants == 0 {
+			f.joined(i)
+		}
+	case stateLive:
+		c.churning = false
+		f.counts.Subscribed++
+	}
+}
+
+// joined: the connection has all that it wanted.
+func (f *Fleet) joined(i int) {
+	c := &f.conns[i]
+	c.state = stateLive
+	f.settled = f.clock.Now()
+	_ = f.joins.RecordValue(min(max(f.settled-c.began, 1), latencyMax.Nanoseconds())) // within its range
+	f.counts.Joined++
+	f.underway--
+	f.live++
+}
+
+// reply sends frames; a server that does not take them is not measured.
+func (f *Fleet) reply(i int, frames []byte) {
+	if err := f.send(&f.conns[i], frames); err != nil {
+		f.lose(i, closeAbnormal, fmt.Errorf("send: %w", err))
+	}
+}
+
+// send writes all of b; a part is an error, as what clients send is short.
+func (f *Fleet) send(c *conn, b []byte) error {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
+		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	if int(n) < len(b) {
+		return errors.New("the server does not read: its socket took a part of a request only")
+	}
+	return nil
+}
+
+func recv(fd int32, b []byte) (int, syscall.Errno) {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
+		syscall.MSG_DONTWAIT, 0, 0)
+	return int(n), errno
+}
+
+// epollNow is epoll_wait that does not block.
+func epollNow(epoll int, events []syscall.EpollEvent) (int, error) {
+	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(unsafe.SliceData(events))),
+		uintptr(len(events)), 0, 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// hangUp closes a socket with a reset, which leaves nothing behind that holds
+// its port.
+func hangUp(fd int) error {
+	return errors.Join(
+		syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1}),
+		syscall.Close(fd))
+}

@@ -1,0 +1,281 @@
+package fleet
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/carillon-rt/carillon/tests/load/clock"
+	"github.com/carillon-rt/carillon/tests/load/tally"
+)
+
+const (
+	// atOnceDefault is how many connections are being made at a time.
+	atOnceDefault = 256
+	// errorsKept is how many of the first errors a fleet remembers.
+	errorsKept = 5
+	// latencyMax is the longest time that histograms tell apart.
+	latencyMax = 2 * time.Minute
+)
+
+// Watcher is told when its descriptor can be read.
+type Watcher interface{ Readable() error }
+
+// Counts is what a fleet has done and seen since it was made.
+type Counts struct {
+	Begun   int64 `json:"begun"`   // connections that were begun
+	Joined  int64 `json:"joined"`  // completed all their subscriptions
+	Refused int64 `json:"refused"` // subscriptions, or whole connections, that the server refused
+	Lost    int64 `json:"lost"`    // connections that the server closed
+	// Subscribed and Unsubscribed count those of churn.
+	Subscribed   int64 `json:"subscribed"`
+	Unsubscribed int64 `json:"unsubscribed"`
+	// Delivered is how many stamped messages came to connections that read.
+	Delivered int64 `json:"delivered"`
+}
+
+// Add adds what others have done.
+func (c *Counts) Add(o Counts) {
+	c.Begun += o.Begun
+	c.Joined += o.Joined
+	c.Refused += o.Refused
+	c.Lost += o.Lost
+	c.Subscribed += o.Subscribed
+	c.Unsubscribed += o.Unsubscribed
+	c.Delivered += o.Delivered
+}
+
+// Fleet is a number of connections. It is for one goroutine, which should be
+// locked to its thread.
+type Fleet struct {
+	// immutable after New
+	plan     Plan
+	dialect  Dialect
+	clock    clock.Clock
+	servers  []syscall.SockaddrInet4
+	requests [][]byte
+	slots    int // subscriptions of a connection
+
+	epoll    int
+	events   []syscall.EpollEvent
+	input    []byte
+	output   []byte
+	conns    []conn
+	underway int       // connections that are being made
+	live     int       // those that are subscribed
+	watchers []Watcher // further descriptors on the loop; numbered below zero
+	pings    pings
+	again    []int32 // connections to be made anew
+	churned  int     // whose turn it is with Churn
+	began    int64   // when the first connection was begun
+	settled  int64   // when the last one had joined
+
+	counts  Counts
+	errs    []error
+	joins   *hdrhistogram.Histogram // nanoseconds from connecting to the last subscription
+	closes  map[int]int64           // by close code; 1006 without one
+	measure measurement
+}
+
+// measurement is what Measure begins.
+type measurement struct {
+	lanes   int // 0: stamped messages are counted and not checked
+	tally   tally.Counts
+	latency *hdrhistogram.Histogram
+}
+
+// New returns a fleet that has no connections yet.
+func New(p Plan) (*Fleet, error) {
+	if err := p.Validate(); err != nil {
+		return nil, err
+	}
+	if p.AtOnce == 0 {
+		p.AtOnce = atOnceDefault
+	}
+	f := &Fleet{
+		plan: p, slots: p.subscriptions(), conns: make([]conn, 0, p.Connections),
+		events: make([]syscall.EpollEvent, 512), input: make([]byte, 256<<10),
+		joins: newHistogram(), closes: map[int]int64{},
+	}
+	f.measure.latency = newHistogram()
+	var err error
+	if f.dialect, err = p.dialect(); err != nil {
+		return nil, err
+	}
+	if f.clock, err = clock.New(); err != nil {
+		return nil, err
+	}
+	for _, addr := range p.Addrs {
+		a, err := resolve(addr)
+		if err != nil {
+			return nil, err
+		}
+		f.servers = append(f.servers, a)
+		f.requests = append(f.requests, request(addr, f.dialect.Path()))
+	}
+	if f.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("epoll_create1: %w", err)
+	}
+	return f, nil
+}
+
+func newHistogram() *hdrhistogram.Histogram {
+	return hdrhistogram.New(1, latencyMax.Nanoseconds(), 3)
+}
+
+func resolve(addr string) (a syscall.SockaddrInet4, err error) {
+	tcp, err := net.ResolveTCPAddr("tcp4", addr)
+	if err != nil {
+		return a, fmt.Errorf("server %s: %w", addr, err)
+	}
+	ip, ok := netip.AddrFromSlice(tcp.IP.To4())
+	if !ok || ip.IsUnspecified() {
+		ip = netip.MustParseAddr("127.0.0.1")
+	}
+	a.Port, a.Addr = tcp.Port, ip.As4()
+	return a, nil
+}
+
+// Plan is what the fleet was made of.
+func (f *Fleet) Plan() *Plan { return &f.plan }
+
+// Now is the time that stamps are made of.
+func (f *Fleet) Now() int64 { return f.clock.Now() }
+
+// Counts is what has happened so far.
+func (f *Fleet) Counts() Counts { return f.counts }
+
+// Live is how many connections are subscribed now.
+func (f *Fleet) Live() int { return f.live }
+
+// Err gives the first errors of connections, nil if there was none.
+func (f *Fleet) Err() error { return errors.Join(f.errs...) }
+
+// Watch puts a further descriptor on the loop.
+func (f *Fleet) Watch(fd int, w Watcher) error {
+	f.watchers = append(f.watchers, w)
+	return f.control(syscall.EPOLL_CTL_ADD, fd, -len(f.watchers), syscall.EPOLLIN)
+}
+
+func (f *Fleet) control(op, fd, number int, events uint32) error {
+	ev := syscall.EpollEvent{Events: events, Fd: int32(number)}
+	if err := syscall.EpollCtl(f.epoll, op, fd, &ev); err != nil {
+		return fmt.Errorf("epoll_ctl: %w", err)
+	}
+	return nil
+}
+
+// Poll goes on with what is due and reads what is there, after waiting for it
+// up to timeout. What goes wrong with single connections is counted; an error
+// is about the generator itself.
+func (f *Fleet) Poll(timeout time.Duration) error {
+	if wait := f.due(); wait >= 0 {
+		timeout = min(timeout, wait)
+	}
+	n, err := f.wait(timeout)
+	if err != nil {
+		return err
+	}
+	for i := range n {
+		ev := &f.events[i]
+		if number := int(ev.Fd); number < 0 {
+			err = f.watchers[-number-1].Readable()
+		} else {
+			err = f.event(number, ev.Events)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wait asks without blocking first, which is cheaper on a busy loop.
+func (f *Fleet) wait(timeout time.Duration) (int, error) {
+	n, err := epollNow(f.epoll, f.events)
+	if n == 0 && err == nil && timeout > 0 {
+		n, err = syscall.EpollWait(f.epoll, f.events, int((timeout+time.Millisecond-1)/time.Millisecond))
+	}
+	if err != nil && !errors.Is(err, syscall.EINTR) {
+		return 0, fmt.Errorf("epoll_wait: %w", err)
+	}
+	return max(n, 0), nil
+}
+
+// due begins connections and sends pings whose time has come, and says when
+// there will be more to do, -1 for not before something happens.
+func (f *Fleet) due() time.Duration {
+	wait := f.ramp()
+	if len(f.again) > 0 {
+		f.reconnect()
+	}
+	if f.plan.Ping > 0 && f.live > 0 {
+		next := f.ping()
+		if wait < 0 || next < wait {
+			wait = next
+		}
+	}
+	return wait
+}
+
+// ramp begins the connections that are due by the plan's rate.
+func (f *Fleet) ramp() time.Duration {
+	now := f.clock.Now()
+	if f.began == 0 {
+		f.began = now
+	}
+	for len(f.conns) < f.plan.Connections && f.underway < f.plan.AtOnce {
+		if f.plan.Rate > 0 {
+			at := f.began + int64(float64(len(f.conns))/f.plan.Rate*1e9)
+			if wait := at - f.clock.Now(); wait > 0 {
+				return time.Duration(wait)
+			}
+		}
+		f.conns = append(f.conns, conn{fd: -1})
+		f.connect(len(f.conns) - 1)
+	}
+	return -1
+}
+
+// Connected says whether every connection was made, or has failed.
+func (f *Fleet) Connected() bool {
+	return len(f.conns) == f.plan.Connections && f.underway == 0 && len(f.again) == 0
+}
+
+// Settling is when connections were made, by the machine's clock.
+type Settling struct {
+	Began int64 `json:"began"` // the first was begun
+	At    int64 `json:"at"`    // the last had completed its subscriptions
+}
+
+// Settling is when the fleet's connections were made.
+func (f *Fleet) Settling() Settling { return Settling{f.began, f.settled} }
+
+// Settled is how long it took until the last connection had completed its
+// subscriptions.
+func (f *Fleet) Settled() time.Duration { return time.Duration(f.settled - f.began) }
+
+// Close closes all connections at once, without a close frame.
+func (f *Fleet) Close() error {
+	var errs []error
+	for i := range f.conns {
+		if c := &f.conns[i]; c.fd >= 0 {
+			errs = append(errs, hangUp(int(c.fd)))
+			c.fd = -1
+		}
+	}
+	errs = append(errs, syscall.Close(f.epoll))
+	f.conns, f.watchers = nil, nil
+	return errors.Join(errs...)
+}
+
+func (f *Fleet) note(err error) {
+	if len(f.errs) < errorsKept {
+		f.errs = append(f.errs, err)
+	}
+}
