@@ -23,6 +23,13 @@ const (
 	authTimeout   = 800 * time.Millisecond
 	cacheTimeout  = time.Second // of one of two attempts
 	cacheAttempts = 2
+
+	// authUnderway is how many authorizations this gateway asks for at a time:
+	// many gateways fit into the service's queue. When all clients come back
+	// at once the others wait in line; the deadline counts from the asking.
+	authUnderway = 256
+	authInLine   = 64 << 10
+	authPatience = 5 * time.Second
 )
 
 // Asker sends requests without blocking: a *natsconn.Requester.
@@ -57,12 +64,14 @@ type Services struct {
 	lasts   Lasts
 	ask     Asker
 	publish Publisher
+	auth    *line
 	metrics *serviceMetrics
 }
 
 // NewServices returns the services behind ask and publish; metrics may be nil.
 func NewServices(lasts Lasts, ask Asker, publish Publisher, metrics prometheus.Registerer) *Services {
-	return &Services{lasts: lasts, ask: ask, publish: publish, metrics: newServiceMetrics(metrics)}
+	auth := newLine(authUnderway, authInLine, authPatience)
+	return &Services{lasts: lasts, ask: ask, publish: publish, auth: auth, metrics: newServiceMetrics(metrics, auth.length)}
 }
 
 // Authorize implements the edge's Backbone.
@@ -83,7 +92,7 @@ func (s *Services) decide(subj string, req any, answer func(authz.Decision)) {
 		return
 	}
 	began := time.Now()
-	s.ask.Ask(subj, body, authTimeout, func(reply []byte, err error) {
+	settle := func(reply []byte, err error) {
 		d := decision(reply, err)
 		s.metrics.authSeconds.Observe(time.Since(began).Seconds())
 		switch {
@@ -95,7 +104,13 @@ func (s *Services) decide(subj string, req any, answer func(authz.Decision)) {
 			s.metrics.refused.Inc()
 		}
 		answer(d)
-	})
+	}
+	s.auth.enter(func() {
+		s.ask.Ask(subj, body, authTimeout, func(reply []byte, err error) {
+			settle(reply, err)
+			s.auth.leave()
+		})
+	}, func() { settle(nil, natsconn.ErrBusy) })
 }
 
 // decision reads a reply; what can't be read is "can't tell now", never a yes.
@@ -175,7 +190,7 @@ type serviceMetrics struct {
 	cacheRead, cacheFailed        prometheus.Counter
 }
 
-func newServiceMetrics(reg prometheus.Registerer) *serviceMetrics {
+func newServiceMetrics(reg prometheus.Registerer, inLine func() int) *serviceMetrics {
 	counter := func(name, help string, results ...string) []prometheus.Counter {
 		vec := telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "carillon_gateway_" + name, Help: help,
@@ -186,6 +201,9 @@ func newServiceMetrics(reg prometheus.Registerer) *serviceMetrics {
 		}
 		return out
 	}
+	telemetry.Register(reg, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "carillon_gateway_authorizations_waiting", Help: "Clients whose authorization waits in line to be asked for.",
+	}, func() float64 { return float64(inLine()) }))
 	auth := counter("authorizations_total", "Decisions of the authorization service.", "allowed", "refused", "unavailable")
 	events := counter("client_events_total", "Client events handed to the routers.", "published", "failed")
 	cache := counter("cache_reads_total", "Cached values read for new subscribers.", "answered", "failed")
@@ -195,7 +213,7 @@ func newServiceMetrics(reg prometheus.Registerer) *serviceMetrics {
 		cacheRead: cache[0], cacheFailed: cache[1],
 		authSeconds: telemetry.Register(reg, prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "carillon_gateway_authorization_seconds", Help: "Time from a client's request to the decision.",
-			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, .8},
+			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, .8, 2, 5},
 		})),
 	}
 }
