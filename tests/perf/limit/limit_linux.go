@@ -58,20 +58,24 @@ func Go(ctx context.Context, dir string, flags ...string) (*Server, error) {
 
 // C is Go for the server in C; errors.Is ErrNoCompiler where it cannot be built.
 func C(ctx context.Context, dir string, flags ...string) (*Server, error) {
-	cc, err := compiler()
-	if err != nil {
-		return nil, err
-	}
-	folder, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", source).Output()
-	if err != nil {
-		return nil, fmt.Errorf("limit: the source of %s: %w", source, err)
-	}
 	path := filepath.Join(dir, "rawloop-c")
-	file := filepath.Join(strings.TrimSpace(string(folder)), "c", "rawloop.c")
-	if err := build(ctx, cc, "-std=c11", "-Wall", "-Wextra", "-Werror", "-O2", "-o", path, file); err != nil {
+	if err := compile(ctx, path); err != nil {
 		return nil, err
 	}
 	return start(ctx, path, flags)
+}
+
+func compile(ctx context.Context, path string, options ...string) error {
+	cc, err := compiler()
+	if err != nil {
+		return err
+	}
+	folder, err := exec.CommandContext(ctx, "go", "list", "-f", "{{.Dir}}", source).Output()
+	if err != nil {
+		return fmt.Errorf("limit: the source of %s: %w", source, err)
+	}
+	file := filepath.Join(strings.TrimSpace(string(folder)), "c", "rawloop.c")
+	return build(ctx, cc, append(options, "-std=c11", "-O2", "-o", path, file)...)
 }
 
 func compiler() (string, error) {

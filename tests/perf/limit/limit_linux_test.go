@@ -512,6 +512,16 @@ func TestFlagsThatAreRefused(t *testing.T) {
 	}
 }
 
+func TestNoWarnings(t *testing.T) {
+	err := compile(t.Context(), filepath.Join(t.TempDir(), "rawloop-c"), "-Wall", "-Wextra", "-Werror")
+	if errors.Is(err, ErrNoCompiler) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestNoCompiler(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	_, err := C(t.Context(), t.TempDir())
