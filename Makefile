@@ -103,10 +103,17 @@ FUZZTIME ?= 20s
 fuzz: ## run every fuzz test for FUZZTIME (20s)
 	.ci/fuzz $(FUZZTIME)
 
-PERFFLAGS ?= -json $(DIST)/perf.json
-.PHONY: perf
-perf: build ## measure CPU and memory next to a raw epoll loop, some 6 minutes; PERFFLAGS=-help lists the flags
-	cd tests && CARILLON_BIN=$(DIST)/carillon go run ./perf/cmd/perf $(PERFFLAGS)
+REPS ?= 3
+BENCHFLAGS ?=
+.PHONY: bench
+bench: build ## measure against the budgets, next to raw loops in C and Go, REPS (3) times; BASE=<commit> compares with that one
+	@if [ -n "$(BASE)" ]; then .ci/bench "$(BASE)" $(REPS) $(BENCHFLAGS); else \
+	CARILLON_BIN=$(DIST)/carillon go run ./tests/perf/cmd/bench -reps $(REPS) -json $(DIST)/bench.json -lines $(DIST)/bench.txt $(BENCHFLAGS); fi
+
+N ?= 1000000
+.PHONY: million
+million: build ## hold N (1000000) connections on this machine, through as many gateways as that takes, as far as its memory goes
+	CARILLON_BIN=$(DIST)/carillon go run ./tests/perf/cmd/bench -million $(N)
 
 .PHONY: cover
 cover: ## write dist/cover.html

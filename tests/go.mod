@@ -7,6 +7,7 @@ require github.com/carillon-rt/carillon/proto v0.0.0
 require github.com/carillon-rt/carillon/kit v0.0.0
 
 require (
+	github.com/carillon-rt/carillon/tests/load v0.0.0-00010101000000-000000000000
 	github.com/gobwas/ws v1.5.0
 	github.com/nats-io/nats.go v1.55.0
 	go.opentelemetry.io/proto/otlp v1.11.0
@@ -15,6 +16,7 @@ require (
 )
 
 require (
+	github.com/HdrHistogram/hdrhistogram-go v1.4.0 // indirect
 	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect

@@ -38,9 +38,9 @@ type Run struct {
 	Secret  string   `default:"carillon-dev-secret" help:"The key's secret, to sign subscriptions and publications."`
 	App     string   `default:"1001" help:"App id."`
 
-	Via        string `default:"http" enum:"http,batch,nats,socket" help:"How messages are published: http, batch (POST /batch_events), nats (car.pub.<app>), socket (to the null server)."`
+	Via        string `default:"http" enum:"http,batch,nats,router,socket" help:"How messages are published: http, batch (POST /batch_events), nats (car.pub.<app>), router (over NATS as the api service does), socket (to the null server)."`
 	API        string `placeholder:"URL" help:"Where the HTTP API is, if not where clients connect."`
-	NATS       string `default:"nats://127.0.0.1:4222" placeholder:"URL" help:"NATS server of the routers, for --via nats."`
+	NATS       string `default:"nats://127.0.0.1:4222" placeholder:"URL" help:"NATS server of the routers, for --via nats and router."`
 	Publishers int    `help:"Requests that may be under way at once: HTTP connections, or NATS requests."`
 	Batch      int    `default:"10" help:"Messages of one request, with batch and nats."`
 	Size       int    `default:"64" help:"Bytes of a message's data, 33 or more."`

@@ -138,6 +138,8 @@ func (r *Run) publisher(plan fleet.Plan, a scenario.Audience) (publish.Publisher
 	switch r.Via {
 	case "nats":
 		return publish.NewNATS(r.NATS, r.App, m, r.Batch, r.Publishers, a.Now)
+	case "router":
+		return publish.NewRouter(r.NATS, r.App, m, r.Publishers, a.Now)
 	case "socket":
 		f, ok := a.(*fleet.Fleet)
 		if !ok {

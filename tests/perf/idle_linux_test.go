@@ -1,13 +1,17 @@
 package perf
 
 import (
+	"context"
+	"runtime"
 	"testing"
 	"time"
 
 	"github.com/carillon-rt/carillon/kit/leaktest"
 	"github.com/carillon-rt/carillon/tests/env"
-	"github.com/carillon-rt/carillon/tests/perf/client"
-	"github.com/carillon-rt/carillon/tests/perf/gauge"
+	"github.com/carillon-rt/carillon/tests/load/fleet"
+	"github.com/carillon-rt/carillon/tests/load/gauge"
+	"github.com/carillon-rt/carillon/tests/load/publish"
+	"github.com/carillon-rt/carillon/tests/load/scenario"
 )
 
 const (
@@ -15,12 +19,11 @@ const (
 	// goroutineGrowthMax is for what comes and goes by itself, such as the
 	// request that asks for the number.
 	goroutineGrowthMax = 20
-	// rssPerConnectionMax is twice the promise of 3 KB: garbage that was not
-	// collected yet may be as much as what is alive.
+	// rssPerConnectionMax is well above the budget of 2 KB: garbage that was
+	// not collected yet may be as much as what is alive.
 	rssPerConnectionMax = 6 << 10
 
 	within = 60 * time.Second
-	mark   = '~'
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -28,22 +31,8 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 func TestIdleConnectionsCostMemoryOnly(t *testing.T) {
 	node := env.Start(t).Gateways[0]
 	goroutines, rss := usage(t, node)
-	fleet, err := client.New(client.Config{
-		Addr: node.Public(), Key: env.Key, Connections: idleConnections, Mark: mark,
-		Channels: func(int) []string { return []string{"news"} },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := fleet.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	}()
-	if err := fleet.Connect(within); err != nil {
-		t.Fatal(err)
-	}
-	goroutinesAfter, rssAfter := usage(t, node)
+	r, after := publishToIdle(t, node)
+	goroutinesAfter, rssAfter := after.goroutines, after.rss
 	each := (rssAfter - rss) / idleConnections
 	t.Logf("%d idle connections: %d goroutines more, %d bytes of memory each", idleConnections, goroutinesAfter-goroutines, each)
 	if goroutinesAfter-goroutines >= goroutineGrowthMax {
@@ -52,39 +41,55 @@ func TestIdleConnectionsCostMemoryOnly(t *testing.T) {
 	if each > rssPerConnectionMax {
 		t.Errorf("a connection takes %d bytes, want %d at most", each, rssPerConnectionMax)
 	}
-	publishOnce(t, fleet, node)
+	if !r.Clean() || r.Tally.Delivered == 0 || r.Tally.Delivered%idleConnections != 0 {
+		t.Errorf("what was published did not come to all, once: %+v", r.Tally)
+	}
 }
 
-// publishOnce publishes once and sees that everybody gets it, once.
-func publishOnce(t *testing.T, fleet *client.Fleet, node *env.Node) {
+// held is what a node used while connections were there.
+type held struct {
+	goroutines int
+	rss        int64
+}
+
+// publishToIdle makes the connections, looks at the node, and then publishes
+// one message after the other, as soon as everybody has the one before.
+func publishToIdle(t *testing.T, node *env.Node) (*scenario.Result, held) {
 	t.Helper()
-	app := client.App{Addr: node.API(), ID: env.AppID, Key: env.Key, Secret: env.Secret}
-	p, err := client.NewHTTP(fleet, app, []byte(`{"name":"message","channel":"news","data":"~"}`), 1)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	plan := fleet.Plan{Addrs: []string{node.Public()}, Dialect: "pusher", Key: env.Key, Connections: idleConnections, Shared: 1}
+	f, err := fleet.New(plan)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Publish(); err != nil {
-		t.Fatal(err)
-	}
-	if err := fleet.Await(idleConnections, within); err != nil {
-		t.Fatal(err)
-	}
-	for !p.Answered() {
-		if err := fleet.Poll(within); err != nil {
+	defer func() {
+		if err := f.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	}()
+	for deadline := time.Now().Add(within); !f.Connected(); {
+		if err := f.Poll(100 * time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
+		if time.Now().After(deadline) || f.Err() != nil {
+			t.Fatalf("%d connections are there, %v", f.Live(), f.Err())
+		}
 	}
-	// A second one follows the first on every connection: what came twice
-	// would be seen here.
-	if err := p.Publish(); err != nil {
+	goroutines, rss := usage(t, node)
+	app := publish.App{Addr: node.API(), ID: env.AppID, Key: env.Key, Secret: env.Secret}
+	p, err := publish.NewHTTP(app, publish.Message{Name: plan.Name, Bytes: 64}, 1, 0, f.Now)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := fleet.Await(2*idleConnections, within); err != nil {
+	defer p.Close()
+	r, err := scenario.Run(context.Background(), scenario.Setup{
+		Kind: scenario.Fanout, Plan: plan, Window: 1, Length: 100 * time.Millisecond, Within: within,
+	}, f, p)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if got := fleet.Messages(); got != 2*idleConnections {
-		t.Errorf("%d messages arrived, want %d", got, 2*idleConnections)
-	}
+	return r, held{goroutines, rss}
 }
 
 func usage(t *testing.T, node *env.Node) (goroutines int, rss int64) {

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/carillon-rt/carillon/tests/perf/client"
+	"github.com/carillon-rt/carillon/tests/load/fleet"
 )
 
 func TestFrames(t *testing.T) {
 	long := bytes.Repeat([]byte("x"), 300)
-	stream := client.AppendText(client.AppendText(nil, []byte("one")), long)
+	stream := fleet.AppendText(fleet.AppendText(nil, []byte("one")), long)
 	first, rest, ok, err := take(stream)
 	if !ok || err != nil || first.op != opText || string(first.payload) != "one" {
 		t.Fatalf("first frame is %d %q, %v, %v", first.op, first.payload, ok, err)

@@ -36,10 +36,10 @@ type HTTP struct {
 
 // request is one connection to the API.
 type request struct {
-	fd   int
+	fd   int // -1 if there is none
 	lane int
 	in   []byte // what has come of the answer
-	size int    // publications of the request
+	size int    // publications of the request, 0 if none is under way
 	sent int64
 }
 
@@ -56,20 +56,21 @@ func NewHTTP(app App, m Message, connections, batch int, now func() int64) (*HTT
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
 	for lane := range connections {
-		r, err := h.dial(lane)
-		if err != nil {
+		r := &request{fd: -1, lane: lane}
+		h.all = append(h.all, r)
+		if err := h.dial(r); err != nil {
 			return nil, errors.Join(err, h.Close())
 		}
-		h.all = append(h.all, r)
 	}
 	h.idle = append(h.idle, h.all...)
 	return h, nil
 }
 
-func (h *HTTP) dial(lane int) (*request, error) {
+// dial makes a connection for r.
+func (h *HTTP) dial(r *request) error {
 	tcp, err := net.ResolveTCPAddr("tcp4", h.app.Addr)
 	if err != nil {
-		return nil, fmt.Errorf("the API's address %s: %w", h.app.Addr, err)
+		return fmt.Errorf("the API's address %s: %w", h.app.Addr, err)
 	}
 	to := &syscall.SockaddrInet4{Port: tcp.Port, Addr: [4]byte{127, 0, 0, 1}}
 	if ip := tcp.IP.To4(); ip != nil && !ip.IsUnspecified() {
@@ -77,23 +78,36 @@ func (h *HTTP) dial(lane int) (*request, error) {
 	}
 	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("socket: %w", err)
+		return fmt.Errorf("socket: %w", err)
 	}
 	for err = syscall.Connect(fd, to); errors.Is(err, syscall.EINTR); {
 		err = syscall.Connect(fd, to)
 	}
 	if err == nil || errors.Is(err, syscall.EISCONN) {
 		err = errors.Join(syscall.SetNonblock(fd, true), syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1),
-			syscall.EpollCtl(h.epoll, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(lane)}))
+			syscall.EpollCtl(h.epoll, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(r.lane)}))
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("connect to the API at %s: %w", h.app.Addr, err), syscall.Close(fd))
+		return errors.Join(fmt.Errorf("connect to the API at %s: %w", h.app.Addr, err), syscall.Close(fd))
 	}
-	return &request{fd: fd, lane: lane}, nil
+	r.fd = fd
+	return nil
 }
 
 // FD implements Publisher.
 func (h *HTTP) FD() int { return h.epoll }
+
+// Connections is how many connections there are now: servers close idle ones,
+// which are made anew when they are needed.
+func (h *HTTP) Connections() int {
+	n := 0
+	for _, r := range h.all {
+		if r.fd >= 0 {
+			n++
+		}
+	}
+	return n
+}
 
 // Ready implements Publisher.
 func (h *HTTP) Ready() bool { return len(h.idle) > 0 }
@@ -131,6 +145,11 @@ func (h *HTTP) post(at int64, channels []int) error {
 	}
 	if h.batch > 0 {
 		h.body = append(h.body, "]}"...)
+	}
+	if r.fd < 0 {
+		if err := h.dial(r); err != nil {
+			return err
+		}
 	}
 	r.size, r.sent = len(channels), h.now()
 	h.out = h.appendRequest(h.out[:0], path, time.Now())
@@ -177,6 +196,11 @@ func (h *HTTP) read(r *request) error {
 	if err == nil && n == 0 {
 		err = io.EOF
 	}
+	if err != nil && r.size == 0 { // servers close what is idle for long
+		fd := r.fd
+		r.fd = -1
+		return syscall.Close(fd)
+	}
 	if err != nil {
 		return fmt.Errorf("the API closed a connection: %w", err)
 	}
@@ -195,6 +219,7 @@ func (h *HTTP) read(r *request) error {
 	}
 	r.in = r.in[:0]
 	h.answered(r.size, r.sent, failure)
+	r.size = 0
 	h.idle = append(h.idle, r)
 	return nil
 }
@@ -212,7 +237,9 @@ func contentLength(head []byte) (int, error) {
 func (h *HTTP) Close() error {
 	var errs []error
 	for _, r := range h.all {
-		errs = append(errs, syscall.Close(r.fd))
+		if r.fd >= 0 {
+			errs = append(errs, syscall.Close(r.fd))
+		}
 	}
 	h.all, h.idle = nil, nil
 	return errors.Join(append(errs, syscall.Close(h.epoll))...)

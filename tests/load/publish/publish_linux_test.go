@@ -140,6 +140,35 @@ func TestBatchesAndRefusals(t *testing.T) {
 	}
 }
 
+// TestIdleConnectionIsClosed: a server that closes what is idle costs nothing.
+func TestIdleConnectionIsClosed(t *testing.T) {
+	a := &api{t: t}
+	srv := httptest.NewUnstartedServer(a)
+	srv.Config.IdleTimeout, srv.Config.ReadHeaderTimeout = time.Millisecond, time.Millisecond
+	srv.Start()
+	defer srv.Close()
+	p, err := publish.NewHTTP(publish.App{Addr: strings.TrimPrefix(srv.URL, "http://"), ID: "1", Key: "k", Secret: "s"}, message(64), 1, 0, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for end := time.Now().Add(10 * time.Second); p.Connections() > 0; {
+		if err := p.Poll(); err != nil {
+			t.Fatal(err)
+		}
+		if time.Now().After(end) {
+			t.Fatal("the server has not closed it")
+		}
+	}
+	if err := p.Publish(now(), 1); err != nil {
+		t.Fatal(err)
+	}
+	settle(t, p)
+	if s := p.Stats(); s.Answered != 1 {
+		t.Errorf("%+v", s)
+	}
+}
+
 func TestTooSmall(t *testing.T) {
 	if _, err := publish.NewSocket(message(stamp.Size-1), now, nil); err == nil {
 		t.Error("messages without room for a stamp were accepted")

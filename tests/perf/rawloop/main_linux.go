@@ -14,6 +14,10 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "IPv4 loopback `address`")
 	slow := flag.Int("slow", 0, "`bytes` that are kept for a client that does not read; 0 is to end when there is one")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "rawloop: %q: want -listen and -slow only\n", flag.Args())
+		os.Exit(2)
+	}
 	if err := null.Run(*listen, *slow, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "rawloop:", err)
 		os.Exit(1)

@@ -21,7 +21,7 @@ type bench struct {
 type fatal string
 
 func (b *bench) Helper()                  {}
-func (b *bench) Name() string             { return "perf" }
+func (b *bench) Name() string             { return "bench" }
 func (b *bench) Failed() bool             { return b.failed }
 func (b *bench) Context() context.Context { return b.ctx }
 func (b *bench) Cleanup(f func())         { b.cleanups = append(b.cleanups, f) }
@@ -42,7 +42,7 @@ func (b *bench) Logf(format string, args ...any) {
 }
 
 func (b *bench) TempDir() string {
-	dir, err := os.MkdirTemp("", "carillon-perf-")
+	dir, err := os.MkdirTemp("", "carillon-bench-")
 	if err != nil {
 		b.Fatal(err)
 	}

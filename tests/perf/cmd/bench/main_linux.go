@@ -1,0 +1,143 @@
+// Command bench measures Carillon next to the least that a server can do, in
+// the same run and in turns, and holds it against its budgets: CPU per
+// delivery, memory per connection, connects, keep-alive, slow readers, storms,
+// publishing, the journal. It prints a table, writes JSON and Go benchmark
+// lines, and fails when a budget is exceeded.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/carillon-rt/carillon/tests/load/gauge"
+	"github.com/carillon-rt/carillon/tests/load/scenario"
+	"github.com/carillon-rt/carillon/tests/perf/limit"
+)
+
+// settings are the flags.
+type settings struct {
+	reps     int
+	only     string
+	json     string
+	lines    string
+	profiles string
+	verbose  bool
+	million  int
+}
+
+func main() {
+	var s settings
+	flag.IntVar(&s.reps, "reps", 3, "rounds of each case")
+	flag.StringVar(&s.only, "only", "", "comma separated cases; empty is all")
+	flag.StringVar(&s.json, "json", "", "`file` that gets the figures as JSON")
+	flag.StringVar(&s.lines, "lines", "", "`file` that gets the figures as Go benchmark lines, for benchstat")
+	flag.StringVar(&s.profiles, "profiles", "", "`directory` that gets CPU profiles of the last round")
+	flag.BoolVar(&s.verbose, "v", false, "show the log of what is started in this process")
+	flag.IntVar(&s.million, "million", 0, "instead of the cases: hold so many connections, through many gateways")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, s); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, s settings) error {
+	runtime.LockOSThread() // the connections' thread, whose CPU time is read
+	b := &bench{ctx: ctx, verbose: s.verbose}
+	if s.million > 0 {
+		return b.section(func() error { return million(b, s) })
+	}
+	r := &report{}
+	for _, c := range cases() {
+		if s.only != "" && !slices.Contains(strings.Split(s.only, ","), c.name) {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "%s: %s\n", c.name, c.about)
+		if err := b.section(func() error { return measure(b, s, &c, r) }); err != nil {
+			return fmt.Errorf("%s: %w", c.name, err)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	if len(r.rows) == 0 {
+		return fmt.Errorf("no case is named %q", s.only)
+	}
+	r.print(os.Stdout)
+	return errors.Join(r.save(s.json), r.saveLines(s.lines), r.check())
+}
+
+// measure runs a case against its targets in turns.
+func measure(b *bench, s settings, c *one, r *report) error {
+	var targets []target
+	for _, name := range c.targets {
+		if c.fresh {
+			targets = append(targets, target{name: name})
+			continue
+		}
+		t, err := b.start(name)
+		if errors.Is(err, limit.ErrNoCompiler) {
+			fmt.Fprintln(os.Stderr, err)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		targets = append(targets, t)
+	}
+	for rep := range s.reps {
+		round := map[string]*scenario.Result{}
+		for _, t := range targets {
+			err := b.section(func() (err error) {
+				if c.fresh {
+					if t, err = b.start(t.name); err != nil {
+						return err
+					}
+				}
+				round[t.name], err = runOnce(b, s, c, t, rep)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		r.round(c, round)
+	}
+	return nil
+}
+
+func runOnce(b *bench, s settings, c *one, t target, rep int) (*scenario.Result, error) {
+	saved := make(chan error, 1)
+	if s.profiles != "" && t.ops != "" && rep == s.reps-1 {
+		seconds := max(int(c.setup.Length.Seconds()), 1)
+		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", t.ops, seconds)
+		file := filepath.Join(s.profiles, fmt.Sprintf("cpu-%s-%s.pprof", c.name, t.name))
+		go func() { saved <- gauge.Save(b.ctx, url, file) }()
+	} else {
+		saved <- nil
+	}
+	res, err := t.run(b.ctx, c.setup, c.how)
+	if err != nil {
+		return nil, err
+	}
+	if c.derive != nil {
+		c.derive(res)
+	}
+	if !res.Tally.Clean() {
+		return nil, fmt.Errorf("%s: not everything arrived as it was published: %+v", t.name, res.Tally)
+	}
+	if p := res.Publishing; p != nil && p.Failed > 0 {
+		return nil, fmt.Errorf("%s: %d publications failed, the first with %s", t.name, p.Failed, p.FirstFailure)
+	}
+	return res, <-saved
+}
