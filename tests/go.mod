@@ -7,7 +7,7 @@ require github.com/carillon-rt/carillon/proto v0.0.0
 require github.com/carillon-rt/carillon/kit v0.0.0
 
 require (
-	github.com/carillon-rt/carillon/tests/load v0.0.0-00010101000000-000000000000
+	github.com/carillon-rt/carillon/tests/load v0.0.0
 	github.com/gobwas/ws v1.5.0
 	github.com/nats-io/nats.go v1.55.0
 	go.opentelemetry.io/proto/otlp v1.11.0
