@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 
 	"github.com/carillon-rt/carillon/gateway/internal/netpoll"
 )
@@ -32,15 +33,19 @@ func (a arrival) drop() {
 	_ = netpoll.CloseFD(a.fd)
 }
 
-// arrivals is the bounded queue of accepted connections of a loop.
+// arrivals is the bounded queue of connections that others have accepted for a
+// loop.
 type arrivals struct {
 	wake func() // immutable
 
+	// atomic
+	length atomic.Int64 // of queue
+	closed atomic.Bool
+
 	mu sync.Mutex
 	// guarded by mu
-	queue  []arrival
-	spare  []arrival
-	closed bool
+	queue []arrival
+	spare []arrival
 }
 
 func (a *arrivals) init(wake func()) { a.wake = wake }
@@ -48,11 +53,12 @@ func (a *arrivals) init(wake func()) { a.wake = wake }
 // add queues an arrival unless the queue is full or closed.
 func (a *arrivals) add(next arrival) bool {
 	a.mu.Lock()
-	if a.closed || len(a.queue) >= arrivalsMax {
+	if a.closed.Load() || len(a.queue) >= arrivalsMax {
 		a.mu.Unlock()
 		return false
 	}
 	a.queue = append(a.queue, next)
+	a.length.Add(1)
 	a.mu.Unlock()
 	a.wake()
 	return true
@@ -60,12 +66,13 @@ func (a *arrivals) add(next arrival) bool {
 
 // take returns all that wait; give them back with done.
 func (a *arrivals) take() []arrival {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if len(a.queue) == 0 {
+	if !a.waiting() {
 		return nil
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	taken := a.queue
+	a.length.Store(0)
 	a.queue, a.spare = a.spare[:0], nil
 	return taken
 }
@@ -78,30 +85,18 @@ func (a *arrivals) done(taken []arrival) {
 	a.spare = taken[:0]
 }
 
-func (a *arrivals) waiting() bool { return a.length() > 0 }
-
-func (a *arrivals) length() int {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.queue)
-}
+func (a *arrivals) waiting() bool { return a.length.Load() > 0 }
 
 // close refuses further arrivals and drops those that wait.
 func (a *arrivals) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.closed = true
+	a.closed.Store(true)
 	for _, waiting := range a.queue {
 		waiting.drop()
 	}
 	a.queue = nil
-}
-
-// isClosed reports whether the loop has stopped.
-func (a *arrivals) isClosed() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.closed
+	a.length.Store(0)
 }
 
 // admitArrivals makes connections of all that wait.
@@ -151,5 +146,5 @@ func (c *core) admit(a arrival) {
 
 // load is how many connections the loop has or is about to have.
 func (c *core) load() int64 {
-	return c.stats.connections.Load() + int64(c.arrivals.length())
+	return c.stats.connections.Load() + c.arrivals.length.Load()
 }

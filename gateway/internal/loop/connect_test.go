@@ -10,7 +10,7 @@ import (
 )
 
 // BenchmarkConnect measures what a connection costs the loop's thread, from
-// its arrival to the answered upgrade; accepting is done elsewhere.
+// accepting it to the answered upgrade.
 func BenchmarkConnect(b *testing.B) {
 	const conns = 4000
 	s := serve(b, Config{}, &script{})

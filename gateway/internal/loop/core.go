@@ -49,6 +49,7 @@ type core struct {
 
 	// goroutine-safe
 	arrivals arrivals
+	doors    doors
 	stats    counters
 	group    sync.WaitGroup // goroutines of pipes
 
@@ -175,6 +176,10 @@ func (c *core) serve() error {
 func (c *core) handleEvents(events []netpoll.Event) {
 	for i := range events {
 		ev := &events[i]
+		if ev.Slot < 0 {
+			c.accept(ev.Slot)
+			continue
+		}
 		s := c.slots.at(ev.Slot)
 		if s.gen != ev.Gen || s.state == stateFree || s.state == stateDead || s.flags&flagDetached != 0 {
 			continue
@@ -192,6 +197,7 @@ func (c *core) handleEvents(events []netpoll.Event) {
 // kernel takes it.
 func (c *core) stop() error {
 	c.arrivals.close()
+	c.doors.stop()
 	goodbye := ws.AppendClose(nil, ws.CloseGoingAway, "")
 	for slot := range int32(len(c.slots.pages) * pageSlots) {
 		s := c.slots.at(slot)

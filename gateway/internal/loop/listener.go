@@ -8,35 +8,42 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/netpoll"
 )
 
-// placeRetry is the pause when all loops have all the arrivals they can take;
-// the kernel's backlog holds the rest.
+// placeRetry is the pause when all loops have all the arrivals they can take,
+// or no descriptors are left; the kernel's backlog holds the rest.
 const placeRetry = time.Millisecond
 
-// Listener accepts connections and gives each to the loop with the fewest: for
-// connections that live for hours, balance matters more than the hand-off of
-// one descriptor, which is why loops don't accept for themselves
-// (SO_REUSEPORT would spread by hash, lose the backlog of a closed socket, and
-// let a second process share the port unnoticed). One goroutine accepts, in
-// batches, so that a loop in a long flush delays nobody's handshake but its
-// own.
+// Listener gives every connection to the loop with the fewest: for connections
+// that live for hours, balance matters more than the hand-over of a
+// descriptor, which is why loops don't listen for themselves (SO_REUSEPORT
+// would spread by hash, lose the backlog of a closed socket, and let a second
+// process share the port unnoticed).
+//
+// Descriptors are accepted by the loops (door.go): whichever the kernel wakes
+// keeps most of what it takes, so that a connection costs no other thread. Run
+// then only lends a hand when that fails. net.Conns are accepted by Run.
 type Listener struct {
 	// immutable
-	ln    net.Listener
-	loops []*core
-	tls   *tls.Config       // nil: no TLS
-	fds   *netpoll.Acceptor // nil: connections are net.Conns
+	addr     net.Addr
+	loops    []*core
+	ln       net.Listener      // of net.Conns; nil with fds
+	tls      *tls.Config       // nil: no TLS
+	fds      *netpoll.Acceptor // nil: connections are net.Conns
+	closed   chan struct{}     // closed by Close
+	troubles chan trouble      // from loops; room for one of each
 
 	// owned by Run
 	reserve *os.File // given up for a moment when descriptors run out
 
 	// atomic
 	starved atomic.Int64
+	closing sync.Once
 }
 
 // Listen binds addr ("host:port", port 0 for any) for loops. Run accepts.
@@ -76,15 +83,16 @@ func listen(addr string, cfg *tls.Config, loops []*core) (*Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	l := &Listener{ln: ln, loops: loops, tls: cfg}
+	l := &Listener{
+		addr: ln.Addr(), loops: loops, ln: ln, tls: cfg,
+		closed: make(chan struct{}), troubles: make(chan trouble, len(loops)),
+	}
 	if !l.descriptors() {
 		return l, nil
 	}
-	if err := netpoll.PrepareListener(ln, loops[0].cfg.SendBufferBytes); err != nil {
-		return nil, errors.Join(fmt.Errorf("listen: %w", err), ln.Close())
-	}
-	if l.fds, err = netpoll.NewAcceptor(ln); err != nil {
-		return nil, errors.Join(fmt.Errorf("listen: %w", err), ln.Close())
+	l.ln = nil
+	if l.fds, err = netpoll.NewAcceptor(ln, loops[0].cfg.SendBufferBytes); err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
 	}
 	return l, nil
 }
@@ -96,22 +104,23 @@ func (l *Listener) descriptors() bool {
 }
 
 // Addr is the address that is listened on.
-func (l *Listener) Addr() net.Addr { return l.ln.Addr() }
+func (l *Listener) Addr() net.Addr { return l.addr }
 
 // Starved is how many connections were closed for lack of descriptors.
 func (l *Listener) Starved() int64 { return l.starved.Load() }
 
 // Close stops accepting; connections live on. Run then returns nil.
 func (l *Listener) Close() error {
-	var fdsErr error
-	if l.fds != nil {
-		fdsErr = l.fds.Close()
-	}
-	err := l.ln.Close()
-	if errors.Is(err, net.ErrClosed) {
-		err = nil
-	}
-	if err = errors.Join(err, fdsErr); err != nil {
+	var err error
+	l.closing.Do(func() {
+		close(l.closed)
+		if l.fds != nil {
+			err = l.fds.Close()
+		} else {
+			err = l.ln.Close()
+		}
+	})
+	if err != nil {
 		return fmt.Errorf("close listener: %w", err)
 	}
 	return nil
@@ -122,32 +131,28 @@ func (l *Listener) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
 	l.openReserve()
 	defer l.closeReserve()
-	accept := l.acceptConn
 	if l.fds != nil {
-		accept = l.acceptFDs
+		return l.runDoors(ctx)
 	}
 	for {
-		err := accept(ctx)
-		switch {
-		case err == nil:
-		case errors.Is(err, net.ErrClosed):
-			return nil
-		case netpoll.OutOfFiles(err):
-			l.starve(ctx)
-		default:
-			l.loops[0].log.Error("accept", "err", err)
-			pause(ctx, 10*placeRetry)
+		if err := l.acceptConn(ctx); err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return nil
+			}
+			l.retry(ctx, err)
 		}
 	}
 }
 
-// acceptFDs accepts a batch of descriptors.
-func (l *Listener) acceptFDs(ctx context.Context) error {
-	batch, err := l.fds.Accept()
-	for _, a := range batch {
-		l.place(ctx, arrival{fd: a.FD, addr: a.Addr})
+// retry deals with an error of accepting, and pauses before the next try.
+func (l *Listener) retry(ctx context.Context, err error) {
+	if netpoll.OutOfFiles(err) {
+		l.starve()
+		pause(ctx, placeRetry)
+		return
 	}
-	return err
+	l.loops[0].log.Error("accept", "err", err)
+	pause(ctx, 10*placeRetry)
 }
 
 // acceptConn accepts one net.Conn.
@@ -168,7 +173,7 @@ func (l *Listener) acceptConn(ctx context.Context) error {
 	return nil
 }
 
-// place gives an arrival to the loop with the fewest connections, and waits
+// place gives a net.Conn to the loop with the fewest connections, and waits
 // while that one's queue is full.
 func (l *Listener) place(ctx context.Context, a arrival) {
 	for ctx.Err() == nil {
@@ -189,32 +194,52 @@ func (l *Listener) leastLoaded() *core {
 	var best *core
 	var least int64
 	for _, c := range l.loops {
-		if len(l.loops) == 1 && !c.arrivals.isClosed() {
+		if len(l.loops) == 1 && !c.arrivals.closed.Load() {
 			return c
 		}
-		if load := c.load(); (best == nil || load < least) && !c.arrivals.isClosed() {
+		if load := c.load(); (best == nil || load < least) && !c.arrivals.closed.Load() {
 			best, least = c, load
 		}
 	}
 	return best
 }
 
+// starvedAnswer is for clients for whom there is no descriptor.
+const starvedAnswer = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
+
 // starve frees a descriptor for a moment, to accept one connection and close
 // it: its client learns that it was refused instead of waiting in the backlog.
-func (l *Listener) starve(ctx context.Context) {
+func (l *Listener) starve() {
 	l.closeReserve()
-	if tcp, ok := l.ln.(*net.TCPListener); ok {
-		_ = tcp.SetDeadline(time.Now().Add(10 * placeRetry)) // others may have been faster
-		defer tcp.SetDeadline(time.Time{})
-	}
-	if conn, err := l.ln.Accept(); err == nil {
+	if l.refuseOne() {
 		l.starved.Add(1)
-		_ = conn.SetWriteDeadline(time.Now().Add(10 * placeRetry))
-		_, _ = conn.Write([]byte("HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"))
-		_ = conn.Close()
 	}
 	l.openReserve()
-	pause(ctx, placeRetry)
+}
+
+// refuseOne refuses a connection, if one waits: others may have been faster.
+func (l *Listener) refuseOne() bool {
+	if l.fds != nil {
+		a, err := l.fds.Accept()
+		if err != nil {
+			return false
+		}
+		_, _ = netpoll.SendFD(a.FD, []byte(starvedAnswer)) // a courtesy
+		_ = netpoll.CloseFD(a.FD)
+		return true
+	}
+	if tcp, ok := l.ln.(*net.TCPListener); ok {
+		_ = tcp.SetDeadline(time.Now().Add(10 * placeRetry))
+		defer tcp.SetDeadline(time.Time{})
+	}
+	conn, err := l.ln.Accept()
+	if err != nil {
+		return false
+	}
+	_ = conn.SetWriteDeadline(time.Now().Add(10 * placeRetry))
+	_, _ = conn.Write([]byte(starvedAnswer))
+	_ = conn.Close()
+	return true
 }
 
 func (l *Listener) openReserve() {

@@ -2,19 +2,24 @@
 
 package netpoll
 
-import "net"
+import (
+	"errors"
+	"net"
+)
 
-// PrepareListener does nothing: connections are net.Conns.
-func PrepareListener(net.Listener, int) error { return nil }
-
-// Acceptor accepts descriptors.
+// Acceptor is a listening socket that loops accept from.
 type Acceptor struct{}
 
-// NewAcceptor refuses: use net.Conns.
-func NewAcceptor(net.Listener) (*Acceptor, error) { return nil, ErrUnsupported }
+// NewAcceptor refuses and closes ln: use net.Conns.
+func NewAcceptor(ln net.Listener, _ int) (*Acceptor, error) {
+	return nil, errors.Join(ErrUnsupported, ln.Close())
+}
+
+// Watch refuses.
+func (a *Acceptor) Watch(Poller, int32, Interest, Interest) error { return ErrUnsupported }
 
 // Accept refuses.
-func (a *Acceptor) Accept() ([]Accepted, error) { return nil, ErrUnsupported }
+func (a *Acceptor) Accept() (Accepted, error) { return Accepted{}, ErrUnsupported }
 
 // Close does nothing.
 func (a *Acceptor) Close() error { return nil }

@@ -69,8 +69,11 @@ func (e *Epoll) Watch(fd int, slot int32, gen uint32, from, to Interest) error {
 	if to != None {
 		ev.Events = unix.EPOLLIN
 	}
-	if to == ReadWrite {
+	switch to {
+	case ReadWrite:
 		ev.Events |= unix.EPOLLOUT
+	case Incoming:
+		ev.Events |= unix.EPOLLEXCLUSIVE
 	}
 	if err := unix.EpollCtl(e.epfd, op, fd, &ev); err != nil {
 		return fmt.Errorf("watch descriptor: %w", err)

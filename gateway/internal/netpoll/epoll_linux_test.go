@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -106,36 +108,91 @@ func TestDescriptorsTellTheEnd(t *testing.T) {
 	}
 }
 
-func TestAcceptorEndsWhenClosed(t *testing.T) {
+func TestAcceptorAcceptsUntilClosed(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
-	a, err := NewAcceptor(ln)
+	a, err := NewAcceptor(ln, 128<<10)
 	if err != nil {
 		t.Fatal(err)
+	}
+	defer a.Close()
+	e, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	if err := a.Watch(e, -7, None, Incoming); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Accept(); err != ErrAgain {
+		t.Errorf("nobody waits: got %v, want ErrAgain", err)
 	}
 	client, err := net.Dial("tcp", ln.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	batch, err := a.Accept()
-	if err != nil || len(batch) != 1 || batch[0].Addr.String() != client.LocalAddr().String() {
-		t.Fatalf("got %+v, %v", batch, err)
+	events := make([]Event, 4)
+	if n, err := e.Wait(events, time.Minute); n != 1 || err != nil || events[0].Slot != -7 || !events[0].Readable {
+		t.Errorf("got %d events, %v, %+v", n, err, events[0])
 	}
-	conn, err := ConnFD(batch[0].FD)
+	got, err := a.Accept()
+	if err != nil || got.Addr.String() != client.LocalAddr().String() {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	conn, err := ConnFD(got.FD)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	ended := make(chan error, 1)
-	go func() { _, err := a.Accept(); ended <- err }()
+	if err := errors.Join(a.Watch(e, -7, Incoming, None), a.Watch(e, -7, None, Incoming)); err != nil {
+		t.Errorf("end and begin again: %v", err)
+	}
 	if err := errors.Join(a.Close(), a.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if err := <-ended; err != net.ErrClosed {
+	if _, err := a.Accept(); err != net.ErrClosed {
 		t.Errorf("got %v, want net.ErrClosed", err)
+	}
+	if err := a.Watch(e, -7, Incoming, None); err != net.ErrClosed {
+		t.Errorf("got %v, want net.ErrClosed", err)
+	}
+}
+
+// TestAcceptAllocatesNothing: a gateway takes tens of thousands a second.
+func TestAcceptAllocatesNothing(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1:0", "[::]:0"} {
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Skip(err) // no IPv6 here
+		}
+		port := ln.Addr().(*net.TCPAddr).Port
+		a, err := NewAcceptor(ln, 128<<10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Close()
+		const runs = 20
+		for range runs + 1 {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unix.Close(fd)
+			if err := unix.Connect(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := testing.AllocsPerRun(runs, func() {
+			accepted, err := a.Accept()
+			if err != nil || accepted.Addr.Addr().Unmap() != netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
+				t.Fatalf("got %+v, %v", accepted, err)
+			}
+			_ = unix.Close(accepted.FD)
+		}); got != 0 {
+			t.Errorf("%s: %v allocations per accepted connection, want none", addr, got)
+		}
 	}
 }

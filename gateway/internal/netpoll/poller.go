@@ -13,7 +13,8 @@ import (
 // Event says that a connection is ready.
 type Event struct {
 	// Slot and Gen are what the connection was registered with; a connection
-	// may be gone when its event is read, and Gen tells.
+	// may be gone when its event is read, and Gen tells. Slots below -1 are
+	// free for descriptors that are no connections; -1 is the poller's own.
 	Slot int32
 	Gen  uint32
 	// Readable includes end of stream and errors: reading tells which.
@@ -29,6 +30,9 @@ const (
 	None Interest = iota
 	Read
 	ReadWrite
+	// Incoming is for listening sockets, which several pollers may watch: a
+	// connection is not reported to all of them. It can only begin and end.
+	Incoming
 )
 
 // ErrAgain means that an operation would have had to wait.
