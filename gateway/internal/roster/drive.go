@@ -27,17 +27,21 @@ func (r *Roster) Run(ctx context.Context) error {
 	defer stop()
 	r.timer = time.NewTimer(time.Hour)
 	defer r.timer.Stop()
-	var batch []event
+	pace := time.NewTimer(countPace)
+	defer pace.Stop()
+	counted := r.counted // nil while counts may wait
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-r.wake:
-			batch = r.swap(batch)
-			for i := range batch {
-				r.apply(&batch[i])
-			}
-			clear(batch)
+			r.applyNext(false)
+		case <-counted:
+			r.applyNext(true)
+			counted = nil
+			pace.Reset(countPace)
+		case <-pace.C:
+			counted = r.counted
 		case m := <-requests:
 			r.snapshotAsked(m)
 		case <-changed:
@@ -72,6 +76,20 @@ func (r *Roster) subscribe() (requests chan *nats.Msg, unsubscribe func(), err e
 	}, nil
 }
 
+// applyNext brings what has happened into the state.
+func (r *Roster) applyNext(countsDue bool) {
+	queue, counts := r.next(countsDue)
+	for i := range counts {
+		c := &counts[i]
+		r.shards[c.key.Shard(subject.PresenceShards)].subscribed(c.key, int(c.by))
+	}
+	for i := range queue {
+		r.apply(&queue[i])
+	}
+	clear(counts)
+	clear(queue)
+}
+
 // apply brings one event into the state.
 func (r *Roster) apply(ev *event) {
 	switch ev.kind {
@@ -86,10 +104,6 @@ func (r *Roster) apply(ev *event) {
 	}
 	s := r.shards[ev.key.Shard(subject.PresenceShards)]
 	switch ev.kind {
-	case evSubscribed:
-		s.subscribed(ev.key, 1)
-	case evUnsubscribed:
-		s.subscribed(ev.key, -1)
 	case evJoin:
 		s.join(ev.key, ev.member, waiter{ev.answer, ev.due})
 	case evLeave:

@@ -61,25 +61,33 @@ type Deps struct {
 // Roster is the gateway's roster. Its methods may be called from any
 // goroutine, never block, and keep the strings they are given.
 //
-//	loops --> queue --> Run: shards --> one delta in flight each --> owners
-//	                     ^                                             |
-//	                     +--------------- replies ---------------------+
+//	loops --> queue, counts --> Run: shards --> one delta in flight each --> owners
+//	              ^                                                           |
+//	              +------------------------ replies --------------------------+
+//
+// Changes of counts are many, and nobody waits for one: after those of one
+// moment the next are summed up only countPace later, or with what is urgent.
 type Roster struct {
 	// immutable after New
 	cfg     Config
 	deps    Deps
 	metrics *metrics
-	wake    chan struct{}
+	wake    chan struct{} // there is something in queue
+	counted chan struct{} // there is something in counts
 
 	mu sync.Mutex
 	// guarded by mu
 	queue  []event
+	counts []count
+	urgent bool // there is more in queue than replies
 	closed bool
 	idle   []chan struct{} // of Flush: closed when there is nothing left to tell
 
 	// owned by Run
 	shards [subject.PresenceShards]*shardDriver
 	timer  *time.Timer
+	batch  []event // emptied buffers of queue and counts
+	sums   []count
 }
 
 // shardDriver is a shard and the progress of its delta in flight.
@@ -102,9 +110,7 @@ func (s *shardDriver) giveUp() {
 type eventKind uint8
 
 const (
-	evSubscribed eventKind = iota
-	evUnsubscribed
-	evJoin
+	evJoin eventKind = iota
 	evLeave
 	evOnline
 	evOffline
@@ -126,12 +132,23 @@ type event struct {
 	idle   chan struct{}
 }
 
+// count is a change of a channel's number of subscriptions.
+type count struct {
+	key channel.Key
+	by  int8 // 1 or -1
+}
+
+// countPace is the least time between two looks at changed counts: while
+// clients connect, one goroutine and one round of deltas in 5 ms instead of in
+// every turn of a loop.
+const countPace = 5 * time.Millisecond
+
 // New returns a roster that tells nobody before Run.
 func New(cfg Config, deps Deps) (*Roster, error) {
 	if cfg.Node == "" || cfg.Incarnation == "" {
 		return nil, errors.New("roster: needs the names of the node and of its incarnation")
 	}
-	r := &Roster{cfg: cfg.withDefaults(), deps: deps, wake: make(chan struct{}, 1)}
+	r := &Roster{cfg: cfg.withDefaults(), deps: deps, wake: make(chan struct{}, 1), counted: make(chan struct{}, 1)}
 	r.metrics = newMetrics(deps.Metrics, r.depth)
 	for i := range r.shards {
 		r.shards[i] = &shardDriver{shard: *newShard(i)}
@@ -140,10 +157,10 @@ func New(cfg Config, deps Deps) (*Roster, error) {
 }
 
 // Subscribed counts one more subscription of this node on a channel.
-func (r *Roster) Subscribed(key channel.Key) { r.put(event{kind: evSubscribed, key: key}) }
+func (r *Roster) Subscribed(key channel.Key) { r.count(key, 1) }
 
 // Unsubscribed counts one less.
-func (r *Roster) Unsubscribed(key channel.Key) { r.put(event{kind: evUnsubscribed, key: key}) }
+func (r *Roster) Unsubscribed(key channel.Key) { r.count(key, -1) }
 
 // Join adds one connection of a member to a channel. answer is called exactly
 // once, on any goroutine: with the roster, or with Full, or with an error
@@ -181,21 +198,42 @@ func (r *Roster) put(ev event) bool {
 		return false
 	}
 	r.queue = append(r.queue, ev)
+	r.urgent = r.urgent || ev.kind != evReply
 	first := len(r.queue) == 1
 	r.mu.Unlock()
 	if first {
-		select {
-		case r.wake <- struct{}{}:
-		default:
-		}
+		signal(r.wake)
 	}
 	return true
+}
+
+// count queues a change of a count, as put does.
+func (r *Roster) count(key channel.Key, by int8) {
+	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return
+	}
+	r.counts = append(r.counts, count{key, by})
+	first := len(r.counts) == 1
+	r.mu.Unlock()
+	if first {
+		signal(r.counted)
+	}
+}
+
+// signal leaves a token in a channel that has room for one.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }
 
 func (r *Roster) depth() float64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return float64(len(r.queue))
+	return float64(len(r.queue) + len(r.counts))
 }
 
 // Flush returns when the owners have been told everything that was done
@@ -213,16 +251,27 @@ func (r *Roster) Flush(ctx context.Context) error {
 	}
 }
 
-// swap takes the queue and leaves the emptied buffer in its place.
-func (r *Roster) swap(empty []event) []event {
+// next takes the queued events, and the counts if they are due or come with
+// something that is urgent. Their buffers are used again by the round after.
+func (r *Roster) next(countsDue bool) (queue []event, counts []count) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	queue := r.queue
-	if cap(empty) > 1<<14 {
-		empty = nil // a burst's buffer is not kept
+	queue, r.queue = r.queue, emptied(r.batch)
+	r.batch = queue
+	if countsDue || r.urgent {
+		counts, r.counts = r.counts, emptied(r.sums)
+		r.sums = counts
 	}
-	r.queue = empty[:0]
-	return queue
+	r.urgent = false
+	return queue, counts
+}
+
+// emptied is a buffer for the next round; that of a burst is not kept.
+func emptied[T any](buffer []T) []T {
+	if cap(buffer) > 1<<14 {
+		return nil
+	}
+	return buffer[:0]
 }
 
 // close fails all who wait and refuses what comes later.
@@ -230,7 +279,7 @@ func (r *Roster) close() {
 	r.mu.Lock()
 	r.closed = true
 	queue, idle := r.queue, r.idle
-	r.queue, r.idle = nil, nil
+	r.queue, r.counts, r.idle = nil, nil, nil
 	r.mu.Unlock()
 	for _, ch := range idle {
 		close(ch)

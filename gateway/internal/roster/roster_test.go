@@ -374,3 +374,23 @@ func TestClose(t *testing.T) {
 	}
 	ask.Run(ctx)
 }
+
+// TestCountsWaitUnlessSomethingIsUrgent: replies, of which one comes for each
+// delta, must not make the next delta of what has been counted meanwhile.
+func TestCountsWaitUnlessSomethingIsUrgent(t *testing.T) {
+	r := must(New(Config{Node: "gw", Incarnation: "run"}, Deps{}))(t)
+	r.Subscribed(room)
+	r.put(event{kind: evReply})
+	if queue, counts := r.next(false); len(queue) != 1 || len(counts) != 0 {
+		t.Errorf("with a reply: %d events and %d counts, want 1 and 0", len(queue), len(counts))
+	}
+	r.Leave(room, "1")
+	r.Unsubscribed(room)
+	if queue, counts := r.next(false); len(queue) != 1 || len(counts) != 2 || counts[0].by+counts[1].by != 0 {
+		t.Errorf("with a leave: %d events and %+v", len(queue), counts)
+	}
+	r.Subscribed(room)
+	if queue, counts := r.next(true); len(queue) != 0 || len(counts) != 1 {
+		t.Errorf("when it is time: %d events and %d counts, want 0 and 1", len(queue), len(counts))
+	}
+}
