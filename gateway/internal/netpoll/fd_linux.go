@@ -99,8 +99,13 @@ func ShutdownFD(fd int) error {
 	return os.NewSyscallError("shutdown", unix.Shutdown(fd, unix.SHUT_WR))
 }
 
-// CloseFD closes a descriptor.
-func CloseFD(fd int) error { return os.NewSyscallError("close", unix.Close(fd)) }
+// CloseFD closes a descriptor. That does not wait: SO_LINGER is not set.
+func CloseFD(fd int) error {
+	if _, _, errno := syscall.RawSyscall(unix.SYS_CLOSE, uintptr(fd), 0, 0); errno != 0 {
+		return os.NewSyscallError("close", errno)
+	}
+	return nil
+}
 
 // ConnFD turns a socket into a net.Conn for ordinary goroutines. The
 // descriptor is taken over: it is closed in any case.
