@@ -16,14 +16,17 @@ type Dialect interface {
 	// Hello reads the request line of a WebSocket upgrade. It returns false
 	// when the path does not belong to this dialect.
 	Hello(path, rawQuery string) (Hello, bool)
-	// Decode reads one message of a client into cmd. Its Data may alias
+	// Decode reads one message of a client. The command's Data may alias
 	// payload; its strings don't. The error says what is wrong with
 	// the message: a *Refusal for one that is well formed but not allowed, any
 	// other error for one that is not a message of the protocol.
-	Decode(payload []byte, cmd *Command) error
+	//
+	// Commands and events are values: behind a pointer each would be an
+	// allocation.
+	Decode(payload []byte) (Command, error)
 	// Encode sends the messages that tell the client about ev: one, several,
 	// or none where the dialect has no words for it.
-	Encode(ev *Event, out Sender)
+	Encode(ev Event, out Sender)
 	// AppendPublication appends the one message that every subscriber of the
 	// channel gets. It appends nothing for kinds that the dialect's clients
 	// are not told about.

@@ -23,8 +23,8 @@ func (s *Session) Message(payload []byte, now int64) dialect.Reason {
 		s.Shut(dialect.Flood)
 		return dialect.Flood
 	}
-	var cmd dialect.Command
-	if err := s.dialect.Decode(payload, &cmd); err != nil {
+	cmd, err := s.dialect.Decode(payload)
+	if err != nil {
 		return s.undecodable(err)
 	}
 	return s.do(&cmd, now)

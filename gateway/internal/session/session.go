@@ -152,7 +152,7 @@ func (s *Session) Channels() iter.Seq2[string, State] {
 	}
 }
 
-func (s *Session) tell(ev dialect.Event) { s.dialect.Encode(&ev, s.host) }
+func (s *Session) tell(ev dialect.Event) { s.dialect.Encode(ev, s.host) }
 
 // refused tells the client that its request was refused, and gives why back.
 func (s *Session) refused(why dialect.Reason, format string, args ...any) dialect.Reason {

@@ -21,15 +21,15 @@ const clientPrefix = "client-"
 
 // Decode implements dialect.Dialect. data may be an object, or a string that
 // holds one, whatever the event; members that are not known are ignored.
-func (p *Pusher) Decode(payload []byte, cmd *dialect.Command) error {
+func (p *Pusher) Decode(payload []byte) (cmd dialect.Command, err error) {
 	if !utf8.Valid(payload) {
-		return errNotUTF8
+		return cmd, errNotUTF8
 	}
 	if !json.Valid(payload) {
-		return fmt.Errorf("the message is not JSON: %w", json.Unmarshal(payload, new(json.RawMessage)))
+		return cmd, fmt.Errorf("the message is not JSON: %w", json.Unmarshal(payload, new(json.RawMessage)))
 	}
 	if payload[skipSpace(payload, 0)] != '{' {
-		return errNotObject
+		return cmd, errNotObject
 	}
 	var event, channel, data []byte
 	for name, value := range members(payload) {
@@ -43,16 +43,16 @@ func (p *Pusher) Decode(payload []byte, cmd *dialect.Command) error {
 		}
 	}
 	if len(event) == 0 || event[0] != '"' {
-		return errNoEvent
+		return cmd, errNoEvent
 	}
-	*cmd = dialect.Command{Kind: kindOf(event)}
+	cmd.Kind = kindOf(event)
 	switch cmd.Kind {
 	case dialect.Subscribe, dialect.Unsubscribe, dialect.SignIn:
-		return decodeData(data, cmd)
+		err = decodeData(data, &cmd)
 	case dialect.Publish:
-		return decodeClientEvent(event, channel, data, cmd)
+		err = decodeClientEvent(event, channel, data, &cmd)
 	}
-	return nil
+	return cmd, err
 }
 
 // kindOf gives the kind of a message by its event, as it is written.

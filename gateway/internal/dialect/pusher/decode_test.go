@@ -49,8 +49,8 @@ func TestDecode(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			cmd := dialect.Command{Auth: "left over"}
-			if err := New("").Decode([]byte(c.payload), &cmd); err != nil {
+			cmd, err := New("").Decode([]byte(c.payload))
+			if err != nil {
 				t.Fatal(err)
 			}
 			if !reflect.DeepEqual(cmd, c.want) {
@@ -75,15 +75,14 @@ func TestDecodeRefuses(t *testing.T) {
 		{"depth", `{"event":"client-x","channel":"a","data":` + strings.Repeat("[", 20000) + strings.Repeat("]", 20000) + `}`, "not JSON"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var cmd dialect.Command
-			err := New("").Decode([]byte(c.payload), &cmd)
+			_, err := New("").Decode([]byte(c.payload))
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want an error with %q", err, c.want)
 			}
 		})
 	}
 	var r *dialect.Refusal
-	if err := New("").Decode([]byte(`{"event":"x","channel":"a"}`), new(dialect.Command)); !errors.As(err, &r) || r.Reason != dialect.BadEvent {
+	if _, err := New("").Decode([]byte(`{"event":"x","channel":"a"}`)); !errors.As(err, &r) || r.Reason != dialect.BadEvent {
 		t.Errorf("an event that is not a client event: %v, want a refusal for %s", err, dialect.BadEvent)
 	}
 }
@@ -102,8 +101,7 @@ func FuzzDecode(f *testing.F) {
 	p := New("")
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		want, ok := slowly(payload)
-		var got dialect.Command
-		err := p.Decode(payload, &got)
+		got, err := p.Decode(payload)
 		if (err == nil) != ok {
 			t.Fatalf("decoded %q: %v, expected success: %v", payload, err, ok)
 		}

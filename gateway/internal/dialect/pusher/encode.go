@@ -14,7 +14,7 @@ const bufferKept = 16 << 10
 
 // Encode implements dialect.Dialect. The data of every event is a string that
 // holds JSON, but for pusher:error, whose data is an object.
-func (p *Pusher) Encode(ev *dialect.Event, out dialect.Sender) {
+func (p *Pusher) Encode(ev dialect.Event, out dialect.Sender) {
 	pooled, _ := p.buffers.Get().(*[]byte)
 	if pooled == nil {
 		pooled = new([]byte)
@@ -26,11 +26,11 @@ func (p *Pusher) Encode(ev *dialect.Event, out dialect.Sender) {
 		if kind == "AuthError" {
 			errorCode = code.PusherUnauthorized
 		}
-		b = appendError(b, errorCode, textOf(ev))
+		b = appendError(b, errorCode, textOf(&ev))
 		out.Send(b)
-		b = appendSubscriptionError(b[:0], ev.Channel, kind, textOf(ev), status)
+		b = appendSubscriptionError(b[:0], ev.Channel, kind, textOf(&ev), status)
 	} else {
-		b = appendEvent(b, ev)
+		b = appendEvent(b, &ev)
 	}
 	if len(b) > 0 {
 		out.Send(b)

@@ -65,10 +65,9 @@ func BenchmarkDecode(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			p, raw := New(""), []byte(payload)
-			var cmd dialect.Command
 			b.ReportAllocs()
 			for b.Loop() {
-				if err := p.Decode(raw, &cmd); err != nil {
+				if _, err := p.Decode(raw); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -124,7 +123,7 @@ func FuzzFrames(f *testing.F) {
 
 func roster(t *testing.T, p *Pusher, name string, m presence.Member) {
 	var out sent
-	p.Encode(&dialect.Event{Kind: dialect.Subscribed, Channel: name, Presence: true, Members: []presence.Member{m}}, &out)
+	p.Encode(dialect.Event{Kind: dialect.Subscribed, Channel: name, Presence: true, Members: []presence.Member{m}}, &out)
 	info := m.Info
 	if info == "" {
 		info = "null"
@@ -137,8 +136,8 @@ func roster(t *testing.T, p *Pusher, name string, m presence.Member) {
 
 func messages(t *testing.T, p *Pusher, name, text string) {
 	var out sent
-	p.Encode(&dialect.Event{Kind: dialect.SubscribeError, Channel: name, Reason: dialect.Unauthorized, Message: text + "!"}, &out)
-	p.Encode(&dialect.Event{Kind: dialect.SignedIn, UserData: text}, &out)
+	p.Encode(dialect.Event{Kind: dialect.SubscribeError, Channel: name, Reason: dialect.Unauthorized, Message: text + "!"}, &out)
+	p.Encode(dialect.Event{Kind: dialect.SignedIn, UserData: text}, &out)
 	if len(out) != 3 {
 		t.Fatalf("%d messages, want 3", len(out))
 	}
