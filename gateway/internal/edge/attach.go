@@ -22,6 +22,7 @@ import (
 type attachment struct {
 	hub.Hold
 	c     *client
+	next  *attachment   // in the client's list
 	keys  []channel.Key // one, or one for each watched user
 	how   session.Attach
 	floor hub.Floor
@@ -51,7 +52,7 @@ func (c *client) watch(users []string) {
 
 func (c *client) attach(a *attachment) {
 	h := c.h
-	c.pending = append(c.pending, a)
+	a.next, c.pending = c.pending, a
 	a.marks = len(a.keys)
 	for i, key := range a.keys {
 		h.edge.interest.Register(key, h.index, c.enc, func(pos message.Position) {
@@ -156,7 +157,7 @@ func (a *attachment) answered() {
 func (a *attachment) askOnline() {
 	a.attempts++
 	h := a.c.h
-	h.edge.cfg.Watcher.WhoIsOnline(a.c.app.ID, a.watched, func(online []string, err error) {
+	h.edge.cfg.Watcher.WhoIsOnline(a.c.app().ID, a.watched, func(online []string, err error) {
 		h.run(func() {
 			switch {
 			case a.done:
@@ -224,12 +225,9 @@ func (a *attachment) tell() {
 // end takes the attachment off the client's list.
 func (a *attachment) end() {
 	a.done = true
-	list := a.c.pending
-	for i, x := range list {
-		if x == a {
-			list[i] = list[len(list)-1]
-			list[len(list)-1] = nil
-			a.c.pending = list[:len(list)-1]
+	for at := &a.c.pending; *at != nil; at = &(*at).next {
+		if *at == a {
+			*at, a.next = a.next, nil
 			return
 		}
 	}

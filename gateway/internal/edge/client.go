@@ -17,10 +17,8 @@ import (
 type client struct {
 	h       *handler
 	conn    *loop.Conn
-	sess    *session.Session
-	app     *app.App // nil if the key is unknown
-	user    string   // signed-in user id
-	pending []*attachment
+	sess    session.Session
+	pending *attachment // list of those that are not complete
 	members []membership
 	enc     uint8
 	counted bool // in the app's connections
@@ -34,18 +32,15 @@ var _ session.Host = (*client)(nil)
 type membership struct{ channel, user string }
 
 func newClient(h *handler, conn *loop.Conn, enc uint8, hello dialect.Hello, origin string) *client {
-	c := &client{h: h, conn: conn, enc: enc, app: h.edge.cfg.Apps.ByKey(hello.Key)}
-	hello.Key = keptKey(c.app, hello.Key)
-	opt := session.Options{
-		SocketID: socketID(h.edge.cfg.NodeNumber, conn.Handle()),
-		Origin:   origin,
-		Now:      h.loop.Now(),
-	}
-	if c.app != nil && hello.Refuse == dialect.None {
+	c := &client{h: h, conn: conn, enc: enc}
+	a := h.edge.cfg.Apps.ByKey(hello.Key)
+	hello.Key = keptKey(a, hello.Key)
+	opt := session.Options{Origin: origin, Now: h.loop.Now()}
+	if a != nil && hello.Refuse == dialect.None {
 		c.counted = true
-		opt.OverQuota = h.edge.apps.add(c.app)
+		opt.OverQuota = h.edge.apps.add(a)
 	}
-	c.sess = session.New(c.dialect(), c.app, hello, opt, c)
+	c.sess.Init(c.dialect(), a, hello, opt, c)
 	return c
 }
 
@@ -60,9 +55,20 @@ func keptKey(a *app.App, key string) string {
 	return strings.Clone(key)
 }
 
+// app is nil if the key is unknown.
+func (c *client) app() *app.App { return c.sess.App() }
+
+// user is the id of the signed-in user, "" if there is none.
+func (c *client) user() string {
+	if u := c.sess.User(); u != nil {
+		return u.ID
+	}
+	return ""
+}
+
 func (c *client) dialect() dialect.Dialect { return c.h.edge.cfg.Dialects[c.enc] }
 
-func (c *client) key(name string) channel.Key { return channel.Key{App: c.app.ID, Name: name} }
+func (c *client) key(name string) channel.Key { return channel.Key{App: c.app().ID, Name: name} }
 
 // tick gives the session the time and sets the next.
 func (c *client) tick(now int64) {
@@ -80,6 +86,9 @@ func (c *client) answer(f func()) {
 		}
 	})
 }
+
+// SocketID implements session.Host.
+func (c *client) SocketID() string { return socketID(c.h.edge.cfg.NodeNumber, c.conn.Handle()) }
 
 // Send implements session.Host.
 func (c *client) Send(payload []byte) { c.conn.SendText(payload) }
@@ -118,10 +127,9 @@ func (c *client) Publish(pub *message.Publication) {
 
 // SetUser implements session.Host.
 func (c *client) SetUser(user *authz.User, watch []string) {
-	c.user = user.ID
 	key := c.key(user.ID)
 	c.h.users[key] = append(c.h.users[key], c)
-	c.h.edge.cfg.Roster.Online(c.app.ID, user.ID)
+	c.h.edge.cfg.Roster.Online(c.app().ID, user.ID)
 	if len(watch) > 0 {
 		c.watch(watch)
 	}
@@ -134,7 +142,7 @@ func (c *client) Attach(name string, how session.Attach) {
 
 // Detach implements session.Host.
 func (c *client) Detach(name string) {
-	for _, a := range c.pending {
+	for a := c.pending; a != nil; a = a.next {
 		if a.watched == nil && a.keys[0].Name == name {
 			a.cancel()
 			return
@@ -169,25 +177,25 @@ func occupies(key channel.Key) bool { return !strings.HasPrefix(key.Name, "#") }
 func (c *client) gone() {
 	c.left = true
 	c.sess.Gone()
-	for len(c.pending) > 0 {
-		c.pending[0].cancel()
+	for c.pending != nil {
+		c.pending.cancel()
 	}
 	c.h.table.RemoveAll(c.conn.Handle().Slot, c.unsubscribed)
 	for _, m := range c.members {
 		c.h.edge.cfg.Roster.Leave(c.key(m.channel), m.user)
 	}
 	c.members = nil
-	if c.user != "" {
-		c.h.forgetUser(c)
-		c.h.edge.cfg.Roster.Offline(c.app.ID, c.user)
+	if user := c.user(); user != "" {
+		c.h.forgetUser(c, user)
+		c.h.edge.cfg.Roster.Offline(c.app().ID, user)
 	}
 	if c.counted {
-		c.h.edge.apps.done(c.app)
+		c.h.edge.apps.done(c.app())
 	}
 }
 
-func (h *handler) forgetUser(c *client) {
-	key := c.key(c.user)
+func (h *handler) forgetUser(c *client, user string) {
+	key := c.key(user)
 	list := h.users[key]
 	for i, x := range list {
 		if x == c {

@@ -74,12 +74,12 @@ func (c *client) describe(id string) *ConnInfo {
 		return nil
 	}
 	info := &ConnInfo{
-		SocketID: id, User: c.user, Dialect: c.dialect().Name(), Remote: c.conn.RemoteAddr(), Loop: c.h.index,
+		SocketID: id, User: c.user(), Dialect: c.dialect().Name(), Remote: c.conn.RemoteAddr(), Loop: c.h.index,
 		Silent: time.Duration(c.h.loop.Now() - c.conn.LastInput()), Pending: c.conn.Pending(),
 		Channels: map[string]string{}, Closing: c.closing,
 	}
-	if c.app != nil {
-		info.App = c.app.ID
+	if a := c.app(); a != nil {
+		info.App = a.ID
 	}
 	for name, state := range c.sess.Channels() {
 		if len(info.Channels) == debugChannelsMax {

@@ -20,9 +20,7 @@ func (e *Edge) Drain(ctx context.Context, window time.Duration) error {
 	e.draining.Store(true)
 	lists := make([][]*client, len(e.handlers))
 	err := e.onLoops(ctx, func(h *handler) {
-		for c := range h.clients {
-			lists[h.index] = append(lists[h.index], c)
-		}
+		h.each(func(c *client) { lists[h.index] = append(lists[h.index], c) })
 	})
 	if err != nil {
 		return err
@@ -106,15 +104,15 @@ func (e *Edge) Broken(partition int) {
 }
 
 func (h *handler) shutSubscribers(partition int) {
-	for c := range h.clients {
-		if c.app == nil || c.closing {
-			continue
+	h.each(func(c *client) {
+		if c.app() == nil || c.closing {
+			return
 		}
 		for name := range c.sess.Channels() {
-			if c.key(name).Partition(h.edge.cfg.Partitions) == partition && c.app.Effective(name).Durable() {
+			if c.key(name).Partition(h.edge.cfg.Partitions) == partition && c.app().Effective(name).Durable() {
 				c.sess.Shut(dialect.Reconnect)
-				break
+				return
 			}
 		}
-	}
+	})
 }

@@ -33,8 +33,7 @@ type handler struct {
 	table *hub.Table
 	dirty []*hub.Channel // whose turn is to be expanded
 	// users are the signed-in clients by app and user id.
-	users   map[channel.Key][]*client
-	clients map[*client]struct{}
+	users map[channel.Key][]*client
 
 	// atomic
 	backlog atomic.Int64 // deliveries in the mailbox
@@ -44,13 +43,18 @@ type handler struct {
 func newHandler(e *Edge, index int) (*handler, error) {
 	h := &handler{
 		edge: e, index: index, table: hub.NewTable(),
-		users: map[channel.Key][]*client{}, clients: map[*client]struct{}{},
+		users: map[channel.Key][]*client{},
 	}
 	cfg := e.cfg.Loop
 	cfg.Index = index
 	l, err := loop.New[mail](cfg, h)
 	h.loop = l
 	return h, err
+}
+
+// each calls f with every client whose connection is open.
+func (h *handler) each(f func(*client)) {
+	h.loop.Each(func(c *loop.Conn) { f(c.Data.(*client)) })
 }
 
 // run has f called on the loop.
@@ -75,7 +79,6 @@ func (h *handler) Request(c *loop.Conn, head *loop.Head) loop.Verdict {
 // Open implements loop.Handler.
 func (h *handler) Open(c *loop.Conn) {
 	cl := c.Data.(*client)
-	h.clients[cl] = struct{}{}
 	h.stats.opened.Add(1)
 	if h.edge.draining.Load() {
 		cl.sess.Shut(dialect.Reconnect)
@@ -105,7 +108,6 @@ func (h *handler) Message(c *loop.Conn, text bool, payload []byte) {
 // Closed implements loop.Handler.
 func (h *handler) Closed(c *loop.Conn, why loop.Closure) {
 	cl := c.Data.(*client)
-	delete(h.clients, cl)
 	cl.gone()
 	h.stats.closed.Add(1)
 	c.Data = nil

@@ -62,8 +62,8 @@ func TestMemoryPerConnection(t *testing.T) {
 		channel func(i int) string
 		max     int64
 	}{
-		{"one channel for all", func(int) string { return "news" }, 750},
-		{"a channel for each", func(i int) string { return fmt.Sprint("room-", i) }, 1250},
+		{"one channel for all", func(int) string { return "news" }, 620},
+		{"a channel for each", func(i int) string { return fmt.Sprint("room-", i) }, 1050},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := start(t)

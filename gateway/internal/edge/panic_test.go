@@ -61,9 +61,7 @@ func TestPanicInOneChannelCostsNoOther(t *testing.T) {
 	frames := []*hub.Frame{{Bytes: []byte("x")}}
 	f.on(func(h *handler) {
 		var slot int32
-		for cl := range h.clients {
-			slot = cl.conn.Handle().Slot
-		}
+		h.each(func(c *client) { slot = c.conn.Handle().Slot })
 		for _, key := range []channel.Key{bad, good} {
 			h.table.Add(key, slot, 0, hub.Floor{})
 			defer h.table.Remove(key, slot)

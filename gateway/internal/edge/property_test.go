@@ -395,9 +395,11 @@ func (w *world) end(clients []*modelClient) {
 		return s.Opened == s.Closed
 	})
 	if err := w.f.edge.onLoops(w.t.Context(), func(h *handler) {
-		if len(h.users) > 0 || len(h.clients) > 0 || h.table.Subscriptions() > 0 || h.table.Channels() > 0 || h.backlog.Load() != 0 {
+		clients := 0
+		h.each(func(*client) { clients++ })
+		if len(h.users) > 0 || clients > 0 || h.table.Subscriptions() > 0 || h.table.Channels() > 0 || h.backlog.Load() != 0 {
 			w.t.Errorf("loop %d keeps %d users, %d clients, %d subscriptions, %d channels, %d deliveries",
-				h.index, len(h.users), len(h.clients), h.table.Subscriptions(), h.table.Channels(), h.backlog.Load())
+				h.index, len(h.users), clients, h.table.Subscriptions(), h.table.Channels(), h.backlog.Load())
 		}
 	}); err != nil {
 		w.t.Fatal(err)

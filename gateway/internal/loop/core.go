@@ -92,6 +92,17 @@ func (c *core) Conn(h Handle) *Conn {
 // Closed. Sending to one that has ended meanwhile does nothing.
 func (c *core) ConnAt(slot int32) *Conn { return c.slots.at(slot) }
 
+// Each calls f with every open connection. f may end any of them.
+func (c *core) Each(f func(*Conn)) {
+	for _, page := range c.slots.pages {
+		for i := range page {
+			if page[i].state == stateOpen {
+				f(&page[i])
+			}
+		}
+	}
+}
+
 // wake makes the loop look for work, with one system call if it sleeps and
 // none if it doesn't.
 func (c *core) wake() {

@@ -18,7 +18,7 @@ import (
 )
 
 // Loop is one event loop. Post, PostAll, PostAlways, Now and Stats may be
-// called from any goroutine; Conn and ConnAt only by its handler. M is the
+// called from any goroutine; Conn, ConnAt and Each only by its handler. M is the
 // type of its mail.
 type Loop[M any] struct {
 	core

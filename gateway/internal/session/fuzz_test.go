@@ -47,7 +47,7 @@ func invariants(t *rapid.T) {
 	a := testApp()
 	a.ClientEvents, a.Watchlist = true, true
 	a.Limits.Subscriptions = rapid.SampledFrom([]int{1, 5, 20, 30}).Draw(t, "limit")
-	s := session.New(pusher.New(""), &a, dialect.Hello{Key: "key", Protocol: 7}, session.Options{SocketID: "1.2"}, w)
+	s := session.New(pusher.New(""), &a, dialect.Hello{Key: "key", Protocol: 7}, session.Options{}, w)
 	s.Open(0)
 	now := int64(0)
 	for _, name := range names[len(names)-rapid.SampledFrom([]int{0, 10, 24}).Draw(t, "first"):] {
@@ -199,6 +199,8 @@ func (w *world) compare(s *session.Session, limit int) {
 }
 
 // Send implements session.Host.
+func (w *world) SocketID() string { return "1.2" }
+
 func (w *world) Send(payload []byte) {
 	if w.closed {
 		w.t.Fatalf("sent after close: %s", payload)

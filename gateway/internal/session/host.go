@@ -20,6 +20,9 @@ type Host interface {
 
 // Transport is the session's own connection.
 type Transport interface {
+	// SocketID is the id of the connection, "1234.5678". Sessions ask for it
+	// when they need it: it is not kept for a million of them.
+	SocketID() string
 	// Send queues one text message; payload is copied.
 	Send(payload []byte)
 	// Close closes after what was sent has been written.

@@ -88,7 +88,7 @@ func (s *Session) publish(cmd *dialect.Command, now int64) dialect.Reason {
 	}
 	pub := &message.Publication{
 		Kind: message.ClientEvent, App: s.app.ID, Channel: sub.name, Event: cmd.Event,
-		Data: bytes.Clone(cmd.Data), Exclude: s.socketID,
+		Data: bytes.Clone(cmd.Data), Exclude: s.host.SocketID(),
 	}
 	if sub.member != nil {
 		pub.UserID = *sub.member

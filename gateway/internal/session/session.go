@@ -16,11 +16,10 @@ import (
 // has asked its host to close, every further call does nothing.
 type Session struct {
 	// immutable after New
-	dialect  dialect.Dialect
-	host     Host
-	app      *app.App
-	key      string // the app key that the client came with
-	socketID string
+	dialect dialect.Dialect
+	host    Host
+	app     *app.App
+	key     string // the app key that the client came with
 
 	user     *authz.User // nil until signed in
 	userData string      // of the sign-in that is being decided
@@ -54,9 +53,8 @@ func (f flags) has(bit flags) bool { return f&bit != 0 }
 
 // Options are what a connection is born with.
 type Options struct {
-	SocketID string
-	Origin   string // header, "" if absent
-	Now      int64
+	Origin string // header, "" if absent
+	Now    int64
 	// OverQuota: the app has too many connections already.
 	OverQuota bool
 }
@@ -64,14 +62,21 @@ type Options struct {
 // New returns the session of a connection that came with hello. It says
 // nothing to the client before Open. a is nil when the key is unknown.
 func New(d dialect.Dialect, a *app.App, hello dialect.Hello, opt Options, host Host) *Session {
-	s := &Session{
-		dialect: d, host: host, app: a, key: hello.Key, socketID: opt.SocketID,
+	s := &Session{}
+	s.Init(d, a, hello, opt, host)
+	return s
+}
+
+// Init is New for a session that is part of something else: one object less
+// for each connection.
+func (s *Session) Init(d dialect.Dialect, a *app.App, hello dialect.Hello, opt Options, host Host) {
+	*s = Session{
+		dialect: d, host: host, app: a, key: hello.Key,
 		opened: opt.Now, active: opt.Now, refuse: refusal(a, &hello, &opt),
 	}
 	if hello.Pingless {
 		s.flags |= pingless
 	}
-	return s
 }
 
 func refusal(a *app.App, hello *dialect.Hello, opt *Options) dialect.Reason {
@@ -104,7 +109,7 @@ func (s *Session) Open(now int64) {
 	}
 	s.opened, s.active = now, now
 	s.tell(dialect.Event{
-		Kind: dialect.Established, SocketID: s.socketID,
+		Kind: dialect.Established, SocketID: s.host.SocketID(),
 		ActivitySeconds: max(1, int(s.silence()/second)),
 	})
 }
@@ -132,7 +137,7 @@ func (s *Session) Gone() {
 func (s *Session) User() *authz.User { return s.user }
 
 // SocketID is the id of the connection.
-func (s *Session) SocketID() string { return s.socketID }
+func (s *Session) SocketID() string { return s.host.SocketID() }
 
 // App is the client's app, nil if its key is unknown.
 func (s *Session) App() *app.App { return s.app }

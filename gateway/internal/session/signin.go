@@ -19,7 +19,7 @@ func (s *Session) signIn(cmd *dialect.Command) dialect.Reason {
 	s.flags |= signing
 	s.userData = cmd.UserData
 	s.host.SignIn(&authz.SignIn{
-		App: s.app.ID, Key: s.key, SocketID: s.socketID, Auth: cmd.Auth, UserData: cmd.UserData,
+		App: s.app.ID, Key: s.key, SocketID: s.host.SocketID(), Auth: cmd.Auth, UserData: cmd.UserData,
 	})
 	return dialect.None
 }

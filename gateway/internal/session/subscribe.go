@@ -66,7 +66,7 @@ func (s *Session) authorize(sub subscription, cmd *dialect.Command) dialect.Reas
 	sub.id, sub.state = s.lastID, Authorizing
 	s.add(sub)
 	s.host.Authorize(sub.id, &authz.Subscribe{
-		App: s.app.ID, Key: s.key, SocketID: s.socketID, Channel: sub.name,
+		App: s.app.ID, Key: s.key, SocketID: s.host.SocketID(), Channel: sub.name,
 		Auth: cmd.Auth, ChannelData: cmd.ChannelData, User: s.user,
 	})
 	return dialect.None

@@ -154,7 +154,7 @@ func (p *player) connect(rest string) {
 		p.wish("not a path of the dialect")
 		return
 	}
-	opt := session.Options{SocketID: "123.456", Now: p.now}
+	opt := session.Options{Now: p.now}
 	for _, f := range fields[1:] {
 		if o, ok := strings.CutPrefix(f, "origin="); ok {
 			opt.Origin = o
@@ -323,6 +323,8 @@ func (p *player) wish(format string, args ...any) {
 }
 
 // Send implements session.Host: everything that is sent must be JSON on one line.
+func (p *player) SocketID() string { return "123.456" }
+
 func (p *player) Send(payload []byte) {
 	if p.done {
 		p.t.Errorf("sent after close: %s", payload)
