@@ -26,6 +26,7 @@ type Channel struct {
 	Groups []Group
 
 	passing *passing // nil while nothing is under way
+	first   [1]Group // room for Groups
 }
 
 // Group is the subscribers of one encoding.
@@ -85,6 +86,9 @@ func (ch *Channel) group(enc uint8) int {
 		if ch.Groups[i].Encoding == enc {
 			return i
 		}
+	}
+	if ch.Groups == nil {
+		ch.Groups = ch.first[:0]
 	}
 	ch.Groups = append(ch.Groups, Group{Encoding: enc})
 	return len(ch.Groups) - 1

@@ -58,16 +58,17 @@ func (m *member) waiting() bool { return len(m.waiters)+len(m.flying) > 0 }
 // joined is how many connections were told that they joined.
 func (m *member) joined() int { return m.conns - len(m.waiters) - len(m.flying) }
 
-// entry is a channel, or a user's online state under "#online-<id>".
+// entry is a channel, or a user's online state under "#online-<id>". There may
+// be one for each of a million connections: keep it small (see TestSizes).
 type entry struct {
 	key       channel.Key
-	count     int // subscriptions
-	toldCount int
-	online    int // signed-in connections
-	toldOn    bool
-	queued    bool
 	members   map[string]*member
 	changed   []*member // queued ones
+	count     int32     // subscriptions
+	toldCount int32
+	online    int32 // signed-in connections
+	toldOn    bool
+	queued    bool
 }
 
 func (e *entry) empty() bool {
@@ -97,7 +98,6 @@ func newShard(number int) *shard {
 func (s *shard) entry(key channel.Key) *entry {
 	e := s.entries[key]
 	if e == nil {
-		key = channel.Key{App: strings.Clone(key.App), Name: strings.Clone(key.Name)}
 		e = &entry{key: key}
 		s.entries[key] = e
 	}
@@ -122,14 +122,14 @@ func (s *shard) changeMember(m *member) {
 // subscribed changes the number of subscriptions by n.
 func (s *shard) subscribed(key channel.Key, n int) {
 	e := s.entry(key)
-	e.count = max(e.count+n, 0)
+	e.count = max(e.count+int32(n), 0)
 	s.change(e)
 }
 
 // signedIn changes the number of a user's signed-in connections by n.
 func (s *shard) signedIn(key channel.Key, n int) {
 	e := s.entry(key)
-	e.online = max(e.online+n, 0)
+	e.online = max(e.online+int32(n), 0)
 	s.change(e)
 }
 

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/presence"
@@ -554,5 +555,14 @@ func TestFailures(t *testing.T) {
 	s.landed(&presence.Reply{Results: make([]presence.Result, 1)})
 	if got := ops(t, s); len(got) != 1 || got[0].Kind != presence.Leave {
 		t.Fatalf("a join that was applied after its time must be undone, got %+v", got)
+	}
+}
+
+// A gateway has a million channels with one subscriber each: what one costs is
+// a promise. When a field has to be added, raise the number in the same commit
+// and say why.
+func TestSizes(t *testing.T) {
+	if got := unsafe.Sizeof(entry{}); got > 80 {
+		t.Errorf("an entry takes %d bytes, the budget is 80", got)
 	}
 }
