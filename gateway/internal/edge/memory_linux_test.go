@@ -12,26 +12,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bare is a client without goroutines or memory of the test's own: what is
-// measured is the server's.
-func bare(t *testing.T, addr, subscribe string) (fd int) {
+// request is an upgrade and a subscription, sent at once.
+func request(t *testing.T, subscribe string) []byte {
 	t.Helper()
-	_, port, _ := net.SplitHostPort(addr)
-	n, _ := strconv.Atoi(port)
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.Connect(fd, &unix.SockaddrInet4{Port: n, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
-		t.Fatal(err)
-	}
-	request := "GET /app/k?protocol=7&client=js&version=8.4.0&flash=false HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+	head := "GET /app/k?protocol=7&client=js&version=8.4.0&flash=false HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Origin: http://localhost\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 	frame, err := ws.CompileFrame(ws.MaskFrameInPlace(ws.NewTextFrame([]byte(subscribe))))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := unix.Write(fd, append([]byte(request), frame...)); err != nil {
+	return append([]byte(head), frame...)
+}
+
+// target is the edge's address as a socket's.
+func target(addr string) *unix.SockaddrInet4 {
+	_, port, _ := net.SplitHostPort(addr)
+	n, _ := strconv.Atoi(port)
+	return &unix.SockaddrInet4{Port: n, Addr: [4]byte{127, 0, 0, 1}}
+}
+
+// bare is a client without goroutines or memory of the test's own: what is
+// measured is the server's.
+func bare(t *testing.T, to *unix.SockaddrInet4, request []byte) (fd int) {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Connect(fd, to); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := unix.Write(fd, request); err != nil {
 		t.Fatal(err)
 	}
 	return fd
@@ -80,7 +91,8 @@ func TestMemoryPerConnection(t *testing.T) {
 				if i == first {
 					before = heap()
 				}
-				fds = append(fds, bare(t, f.addr, fmt.Sprintf(`{"event":"pusher:subscribe","data":{"channel":%q}}`, c.channel(i))))
+				subscribe := fmt.Sprintf(`{"event":"pusher:subscribe","data":{"channel":%q}}`, c.channel(i))
+				fds = append(fds, bare(t, target(f.addr), request(t, subscribe)))
 				answered(t, fds[i], buf)
 			}
 			per := (heap() - before) / n
@@ -98,4 +110,33 @@ func heap() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// TestAllocationsPerConnect: a reconnecting crowd must not be slowed down by
+// the collector.
+func TestAllocationsPerConnect(t *testing.T) {
+	const first, n = 300, 1000 // the first pay for what is allocated once
+	f := start(t)
+	fds := make([]int, 0, first+n)
+	defer func() {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+		f.until("all are gone", func() bool { s := f.edge.Stats(); return s.Opened == s.Closed })
+	}()
+	to, ask, buf := target(f.addr), request(t, `{"event":"pusher:subscribe","data":{"channel":"news"}}`), make([]byte, 4096)
+	var before, after runtime.MemStats
+	for i := range first + n {
+		if i == first {
+			runtime.ReadMemStats(&before)
+		}
+		fds = append(fds, bare(t, to, ask))
+		answered(t, fds[i], buf)
+	}
+	runtime.ReadMemStats(&after)
+	per, bytes := float64(after.Mallocs-before.Mallocs)/n, float64(after.TotalAlloc-before.TotalAlloc)/n
+	t.Logf("%.1f allocations and %.0f bytes per connection with one subscription", per, bytes)
+	if per > 14 || bytes > 1500 {
+		t.Errorf("%.1f allocations and %.0f bytes per connection with one subscription, the budget is 14 and 1500", per, bytes)
+	}
 }
