@@ -8,25 +8,6 @@ import (
 	"unicode/utf8"
 )
 
-func TestUnquote(t *testing.T) {
-	for _, tc := range []struct{ quoted, want string }{
-		{`""`, ""},
-		{`"abc"`, "abc"},
-		{`"\"\\\/\b\f\n\r\t"`, "\"\\/\b\f\n\r\t"},
-		{`"a\u00e9b"`, "aéb"},
-		{`"\ud83d\ude00"`, "😀"},
-		{`"\ud83d"`, "\ufffd"},
-		{`"\ude00\ud83d"`, "\ufffd\ufffd"},
-		{`"\ud83dx"`, "\ufffdx"},
-		{`"\ud83d\u0041"`, "\ufffdA"},
-		{`"\u0000"`, "\x00"},
-	} {
-		if got := string(unquote([]byte(tc.quoted))); got != tc.want {
-			t.Errorf("%s is %q, want %q", tc.quoted, got, tc.want)
-		}
-	}
-}
-
 // FuzzDecodeEvent checks the decoder against encoding/json, and that it never panics.
 func FuzzDecodeEvent(f *testing.F) {
 	f.Add([]byte(`{"name":"e","channels":["a","b"],"data":"{\"x\":1}","socket_id":"1.2","info":"user_count"}`))

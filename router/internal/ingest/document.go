@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/carillon-rt/carillon/kit/jsonx"
 	"github.com/carillon-rt/carillon/proto/message"
@@ -61,30 +62,59 @@ func (t *tags) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// parseDocument gives the publications of a document, one per channel, in
-// order. errs[i] is why publication i is refused. A document that can't be
-// read at all, or is too long, is an error.
-func parseDocument(app string, raw []byte) (pubs []message.Publication, errs []error, err error) {
-	var doc document
-	if err := json.Unmarshal(raw, &doc); err != nil {
+// documents parses documents, with memory that it uses again.
+type documents struct {
+	all  []single
+	pubs []message.Publication
+	errs []error
+}
+
+// parse gives the publications of a document, one per channel, in order.
+// errs[i] is why publication i is refused. A document that can't be read at
+// all, or is too long, is an error. What it returns may alias raw, and is
+// valid until the next call.
+func (d *documents) parse(app string, raw []byte) (pubs []message.Publication, errs []error, err error) {
+	if err := d.read(raw); err != nil {
 		return nil, nil, refuse(publisher.BadPublication,
 			`body is not a publish document: %v; want {"channel": ..., "event": ..., "data": ...} or {"batch": [...]}`, inJSON(err))
 	}
-	all := doc.Batch
-	if all == nil {
-		all = []single{doc.single}
-	}
-	for i := range all {
-		pubs, errs = all[i].expand(app, pubs, errs)
-		if len(pubs) > message.BatchPublicationsMax {
+	d.pubs, d.errs = d.pubs[:0], d.errs[:0]
+	for i := range d.all {
+		d.expand(app, &d.all[i])
+		if len(d.pubs) > message.BatchPublicationsMax {
 			return nil, nil, refuse(publisher.BadPublication,
 				"more than %d publications in one request: split it", message.BatchPublicationsMax)
 		}
 	}
-	if len(pubs) == 0 {
+	if len(d.pubs) == 0 {
 		return nil, nil, refuse(publisher.BadPublication, "batch is empty")
 	}
-	return pubs, errs, nil
+	return d.pubs, d.errs, nil
+}
+
+// forget lets go of what was parsed last.
+func (d *documents) forget() {
+	clear(d.all)
+	clear(d.pubs)
+	clear(d.errs)
+}
+
+// read fills all. Nearly all documents are plain; encoding/json, which costs
+// five times as much, reads the others and says what is wrong with them.
+func (d *documents) read(raw []byte) error {
+	all, plain := appendPlain(d.all[:0], raw)
+	if plain {
+		d.all = all
+		return nil
+	}
+	var doc document
+	if err := json.Unmarshal(raw, &doc); err != nil {
+		return err
+	}
+	if d.all = doc.Batch; d.all == nil {
+		d.all = append(all[:0], doc.single)
+	}
+	return nil
 }
 
 // inJSON says what is wrong with a document in the words of JSON, not of Go.
@@ -117,20 +147,19 @@ func article(noun string) string {
 	return "a"
 }
 
-func (s *single) expand(app string, pubs []message.Publication, errs []error) ([]message.Publication, []error) {
-	channels := s.Channels
-	if s.Channel != "" || len(channels) == 0 {
-		channels = append([]string{s.Channel}, channels...)
-	}
+// expand appends the publications of s.
+func (d *documents) expand(app string, s *single) {
 	data, err := s.payload()
-	for _, name := range channels {
-		pubs = append(pubs, message.Publication{
-			Kind: message.Event, App: app, Channel: name, Event: s.Event, Data: data, Exclude: s.Exclude, ID: s.ID,
-			IdempotencyKey: s.IdempotencyKey, Tags: s.Tags,
-		})
-		errs = append(errs, err)
+	pub := message.Publication{
+		Kind: message.Event, App: app, Channel: s.Channel, Event: s.Event, Data: data, Exclude: s.Exclude, ID: s.ID,
+		IdempotencyKey: s.IdempotencyKey, Tags: s.Tags,
 	}
-	return pubs, errs
+	if s.Channel != "" || len(s.Channels) == 0 {
+		d.pubs, d.errs = append(d.pubs, pub), append(d.errs, err)
+	}
+	for _, pub.Channel = range s.Channels {
+		d.pubs, d.errs = append(d.pubs, pub), append(d.errs, err)
+	}
 }
 
 // payload is the content of a string, or the bytes of any other JSON as they
@@ -141,6 +170,8 @@ func (s *single) payload() ([]byte, error) {
 		return nil, refuse(publisher.BadPublication, `data is missing: give a string, or any JSON`)
 	case s.Data[0] != '"':
 		return s.Data, nil
+	case utf8.Valid(s.Data):
+		return jsonx.Unquote(s.Data), nil
 	}
 	var text string
 	if err := json.Unmarshal(s.Data, &text); err != nil {

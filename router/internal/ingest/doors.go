@@ -81,7 +81,7 @@ func (d *Doors) Run(ctx context.Context) error {
 	}{
 		{subject.RouterPublish(d.cfg.Node), d.door()},
 		{subject.AnyRouterPublish, d.door()},
-		{subject.AllPublish, d.takeDocument},
+		{subject.AllPublish, d.documentDoor()},
 	} {
 		if err := open(door.subject, subject.Queue, door.handle); err != nil {
 			return err
@@ -145,9 +145,19 @@ func encodeReply(receipts []publisher.Receipt) []byte {
 	return publisher.AppendReply(make([]byte, 0, 32+10*len(receipts)), epoch, receipts)
 }
 
-func (d *Doors) takeDocument(msg *nats.Msg) {
+// documentDoor returns a handler of backends' requests with a scratch of its
+// own.
+func (d *Doors) documentDoor() nats.MsgHandler {
+	scratch := &documents{}
+	return func(msg *nats.Msg) {
+		d.takeDocument(msg, scratch)
+		scratch.forget() // it aliases the request
+	}
+}
+
+func (d *Doors) takeDocument(msg *nats.Msg, scratch *documents) {
 	d.metrics.documents.Inc()
-	pubs, errs, err := parseDocument(subject.PublishApp(msg.Subject), msg.Data)
+	pubs, errs, err := scratch.parse(subject.PublishApp(msg.Subject), msg.Data)
 	if err != nil {
 		d.metrics.malformed.Inc()
 		if msg.Reply != "" {
@@ -155,9 +165,10 @@ func (d *Doors) takeDocument(msg *nats.Msg) {
 		}
 		return
 	}
-	trace := msg.Header.Get(traceHeader)
-	for i := range pubs {
-		pubs[i].Trace = trace
+	if trace := msg.Header.Get(traceHeader); trace != "" {
+		for i := range pubs {
+			pubs[i].Trace = trace
+		}
 	}
 	d.submit(msg, pubs, errs, encodeDocument)
 }
