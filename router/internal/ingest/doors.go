@@ -27,6 +27,9 @@ const (
 	pendingMsgs  = 64 << 10
 	pendingBytes = 256 << 20
 	payloadSlack = 4 << 10
+	// requestsTogether is how many requests a door takes before their
+	// publications leave.
+	requestsTogether = 64
 )
 
 // Config of the doors.
@@ -103,9 +106,27 @@ func (d *Doors) Run(ctx context.Context) error {
 // each subscription has its own goroutine.
 func (d *Doors) door() nats.MsgHandler {
 	var pubs []message.Publication
+	kick := d.kicker()
 	return func(msg *nats.Msg) {
 		pubs = d.takeBatch(msg, pubs[:0])
 		clear(pubs) // they alias the request
+		kick(msg.Sub)
+	}
+}
+
+// kicker returns a function that starts the lanes when the door has taken
+// all requests that are there, or enough of them: requests that come together
+// leave in one batch. It is for one door.
+func (d *Doors) kicker() func(*nats.Subscription) {
+	held := 0
+	return func(sub *nats.Subscription) {
+		held++
+		// The request that is being handled counts as pending.
+		if n, _, err := sub.Pending(); err == nil && n > 1 && held < requestsTogether {
+			return
+		}
+		held = 0
+		d.writers.Kick()
 	}
 }
 
@@ -148,10 +169,11 @@ func encodeReply(receipts []publisher.Receipt) []byte {
 // documentDoor returns a handler of backends' requests with a scratch of its
 // own.
 func (d *Doors) documentDoor() nats.MsgHandler {
-	scratch := &documents{}
+	scratch, kick := &documents{}, d.kicker()
 	return func(msg *nats.Msg) {
 		d.takeDocument(msg, scratch)
 		scratch.forget() // it aliases the request
+		kick(msg.Sub)
 	}
 }
 
@@ -174,7 +196,7 @@ func (d *Doors) takeDocument(msg *nats.Msg, scratch *documents) {
 }
 
 // submit admits the publications one by one; errs[i], if any, refuses
-// publication i beforehand.
+// publication i beforehand. They leave with the next Kick.
 func (d *Doors) submit(msg *nats.Msg, pubs []message.Publication, errs []error, encode func([]publisher.Receipt) []byte) {
 	now := d.now() // once: asking for the time costs as much as half of the rest
 	req := newRequest(msg, len(pubs), now.Add(d.cfg.Patience), encode)
@@ -194,7 +216,6 @@ func (d *Doors) submit(msg *nats.Msg, pubs []message.Publication, errs []error, 
 		it.Deadline, it.Ticket, it.Index = req.deadline, req, i
 		d.writers.Submit(&it)
 	}
-	d.writers.Kick()
 }
 
 // wantHook notes the webhook event of a client event, which is sent when the

@@ -22,11 +22,12 @@ func appendPlain(all []single, raw []byte) (_ []single, plain bool) {
 	if !jsonx.Valid(raw) || !utf8.Valid(raw) {
 		return all, false
 	}
-	var top single
-	batch, plain := top.read(raw)
+	all = append(all, single{})
+	batch, plain := all[len(all)-1].read(raw)
 	if !plain || batch == nil {
-		return append(all, top), plain
+		return all, plain
 	}
+	all = all[:len(all)-1]
 	w := jsonx.Walk(batch)
 	if !w.Enter('[') {
 		return all, false
