@@ -18,6 +18,7 @@ import (
 	"github.com/carillon-rt/carillon/api/internal/pusherapi"
 	"github.com/carillon-rt/carillon/api/internal/webhook"
 	"github.com/carillon-rt/carillon/kit/cluster"
+	"github.com/carillon-rt/carillon/kit/plainhttp"
 	"github.com/carillon-rt/carillon/kit/run"
 	"github.com/carillon-rt/carillon/kit/service"
 	"github.com/carillon-rt/carillon/kit/telemetry"
@@ -127,12 +128,13 @@ func (a *API) serve(ctx context.Context) error {
 		Handler: a.handler, ReadHeaderTimeout: a.cfg.HeaderTimeout, ReadTimeout: a.cfg.ReadTimeout, IdleTimeout: a.cfg.IdleTimeout,
 		MaxHeaderBytes: headerBytes, ErrorLog: slog.NewLogLogger(a.deps.Log.Handler(), slog.LevelDebug),
 	}
+	plain := plainhttp.New(server, a.listener) // before Watch: what it serves has been read
 	closed := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(closed)
-		a.shutdown(server)
+		a.shutdown(plain)
 	})
-	err := server.Serve(unread.Watch(server, a.listener, a.unread.Inc))
+	err := plain.Serve(unread.Watch(server, plain.Others(), a.unread.Inc))
 	if !stop() {
 		<-closed
 	}
@@ -143,10 +145,10 @@ func (a *API) serve(ctx context.Context) error {
 }
 
 // shutdown lets the requests under way finish: each ends within the publish or the query timeout.
-func (a *API) shutdown(server *http.Server) {
+func (a *API) shutdown(server *plainhttp.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), max(a.cfg.PublishTimeout, a.cfg.QueryTimeout)+stopSlack)
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {
-		server.Close()
+		_ = server.Close()
 	}
 }
