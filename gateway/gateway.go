@@ -21,6 +21,7 @@ import (
 	"github.com/carillon-rt/carillon/gateway/internal/roster"
 	"github.com/carillon-rt/carillon/kit/cluster"
 	"github.com/carillon-rt/carillon/kit/natsconn"
+	"github.com/carillon-rt/carillon/kit/plainhttp"
 	"github.com/carillon-rt/carillon/kit/run"
 	"github.com/carillon-rt/carillon/kit/service"
 	"github.com/carillon-rt/carillon/kit/unread"
@@ -70,8 +71,8 @@ type Gateway struct {
 	feed     *backbone.Feed
 	edge     *edge.Edge
 	handOver *loop.HandOverListener
-	http     *http.Server
-	requests net.Listener // handOver, watched
+	http     *plainhttp.Server // of handOver
+	requests net.Listener      // what is left to net/http, watched
 }
 
 var (
@@ -92,8 +93,9 @@ func New(cfg Config, deps service.Deps, apps *app.Registry, opts Options) (*Gate
 	if err := g.assemble(apps); err != nil {
 		return nil, fmt.Errorf("gateway: %w", errors.Join(err, g.discard()))
 	}
-	g.http = httpServer(opts, cfg, deps.Log)
-	g.requests = unread.Watch(g.http, g.handOver, unreadCounter(deps.Metrics).Inc)
+	server := httpServer(opts, cfg, deps.Log)
+	g.http = plainhttp.New(server, g.handOver) // before Watch: what it serves has been read
+	g.requests = unread.Watch(server, g.http.Others(), unreadCounter(deps.Metrics).Inc)
 	if deps.Ops != nil {
 		deps.Ops.Ready("gateway", g.feed.Ready)
 		g.debugPages()

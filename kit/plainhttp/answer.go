@@ -50,7 +50,7 @@ func (a *answer) Write(p []byte) (int, error) {
 }
 
 // ours are the fields that encode writes.
-var ours = map[string]bool{"Date": true, "Content-Length": true, "Connection": true, "Transfer-Encoding": true}
+var ours = map[string]bool{"Date": true, "Content-Length": true, "Transfer-Encoding": true}
 
 // encode gives the bytes of the answer, valid until the next one, as net/http orders them; but the body always has a length.
 func (a *answer) encode(closing bool) []byte {
@@ -76,7 +76,7 @@ func (a *answer) encode(closing bool) []byte {
 		a.out.WriteString("\r\nContent-Type: ")
 		a.out.WriteString(http.DetectContentType(a.body))
 	}
-	if closing {
+	if closing && a.header["Connection"] == nil {
 		a.out.WriteString("\r\nConnection: close")
 	}
 	a.out.WriteString("\r\n\r\n")

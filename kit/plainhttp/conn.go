@@ -27,6 +27,7 @@ type conn struct {
 	// immutable after newConn
 	server *Server
 	nc     net.Conn
+	remote string
 
 	// owned by serve
 	buf     []byte // what was read and not used
@@ -52,9 +53,7 @@ func newConn(s *Server, nc net.Conn) *conn {
 	c := &conn{server: s, nc: nc, buf: make([]byte, 0, bufferBytes)}
 	c.head.fields = make(http.Header, 8)
 	c.answer.header = make(http.Header, 4)
-	c.request = http.Request{
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, URL: &c.url, Header: c.head.fields, RemoteAddr: nc.RemoteAddr().String(),
-	}
+	c.remote = nc.RemoteAddr().String()
 	return c
 }
 
@@ -148,7 +147,7 @@ func (c *conn) serveOne(size int) (more bool) {
 	if !c.call() {
 		return false
 	}
-	closing := c.server.stopping.Load()
+	closing := c.server.stopping.Load() || c.answer.header.Get("Connection") == "close"
 	if _, err := c.nc.Write(c.answer.encode(closing)); err != nil || closing {
 		return false
 	}
@@ -162,12 +161,13 @@ func (c *conn) serveOne(size int) (more bool) {
 
 // fill makes the request of the head and its content.
 func (c *conn) fill(content []byte) {
-	r := &c.request
-	r.Method, r.RequestURI, r.Host = c.head.method, c.head.target, c.head.host
-	r.ContentLength, r.Body = int64(len(content)), http.NoBody
+	c.request = http.Request{
+		Method: c.head.method, URL: &c.url, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: c.head.fields,
+		Body: http.NoBody, ContentLength: int64(len(content)), Host: c.head.host, RequestURI: c.head.target, RemoteAddr: c.remote,
+	}
 	if len(content) > 0 {
 		c.body.Reset(content)
-		r.Body = &c.body
+		c.request.Body = &c.body
 	}
 }
 
@@ -175,7 +175,7 @@ func (c *conn) fill(content []byte) {
 func (c *conn) call() (ok bool) {
 	defer func() {
 		if p := recover(); p != nil && p != http.ErrAbortHandler {
-			logf(c.server.rest.ErrorLog, "http: panic serving %v: %v\n%s", c.request.RemoteAddr, p, debug.Stack())
+			logf(c.server.rest.ErrorLog, "http: panic serving %v: %v\n%s", c.remote, p, debug.Stack())
 		}
 	}()
 	c.server.handler.ServeHTTP(&c.answer, &c.request)

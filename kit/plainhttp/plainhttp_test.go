@@ -35,6 +35,9 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Query().Has("empty") {
 		return
 	}
+	if r.URL.Query().Has("close") {
+		w.Header().Set("Connection", "close")
+	}
 	if r.URL.Query().Has("json") {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(http.StatusTeapot)
@@ -150,6 +153,7 @@ func TestSameAsNetHTTP(t *testing.T) {
 		{"json with a status", post("/?json", "", "x") + post("/?json", "", ""), true},
 		{"no content", post("/?none", "", "x") + get, true},
 		{"empty answer", post("/?empty", "", "x") + get, true},
+		{"closed by the handler", post("/?close", "", "x") + get, true},
 		{"escapes in the path", post("/a%2Fb/%C3%A9?x", "", "x") + post("/a!b'(c)*;d", "", ""), true},
 		{"large body", post("/?empty", "", strings.Repeat("x", bodyMax)) + get, true},
 		{"too large for us", post("/?empty", "", strings.Repeat("x", bodyMax+1)) + get, false},
