@@ -163,7 +163,8 @@ func (p *Publisher) wakeUp(l *lane) {
 }
 
 // PublishWait publishes all and waits for their receipts, in the order of
-// pubs. When ctx ends first, the missing ones are ErrUnavailable.
+// pubs, for Timeout at most. When that or ctx ends first, the missing ones are
+// ErrUnavailable.
 func (p *Publisher) PublishWait(ctx context.Context, pubs []*message.Publication) []Receipt {
 	if len(pubs) == 0 {
 		return nil
@@ -175,8 +176,12 @@ func (p *Publisher) PublishWait(ctx context.Context, pubs []*message.Publication
 	for i, pub := range pubs {
 		p.Publish(pub, func(r Receipt) { w.put(i, r) })
 	}
+	// Run keeps to Timeout, unless something holds it up.
+	timer := time.NewTimer(p.cfg.Timeout)
+	defer timer.Stop()
 	select {
 	case <-w.all:
+	case <-timer.C:
 	case <-ctx.Done():
 	}
 	return w.take()

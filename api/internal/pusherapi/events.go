@@ -92,8 +92,6 @@ func (h *Handler) appendEvent(pubs []*message.Publication, c *call, ev *event, i
 }
 
 func (h *Handler) send(ctx context.Context, pubs []*message.Publication) error {
-	ctx, cancel := context.WithTimeout(ctx, h.cfg.PublishTimeout)
-	defer cancel()
 	_, err := h.deps.Publish.Send(ctx, pubs)
 	return err
 }

@@ -31,7 +31,7 @@ type Config struct {
 	PathPrefix string
 	// BodyMax is the size limit of a request body in bytes.
 	BodyMax int64
-	// PublishTimeout is how long a trigger waits for its receipts.
+	// PublishTimeout is how long a command to the gateways may take to leave. Triggers wait as long as Publish does.
 	PublishTimeout time.Duration
 }
 
