@@ -75,7 +75,7 @@ func (c *Conns) dial(ctx context.Context, cfg Config, name, role string, extra .
 	opts = append(opts, extra...)
 	target := strings.Join(cfg.URLs, ",")
 	if cfg.InProcess != nil {
-		opts, target = append(opts, nats.InProcessServer(cfg.InProcess)), ""
+		opts, target = append(opts, nats.InProcessServer(inProcess{cfg.InProcess})), ""
 	}
 	for attempt := 1; ; attempt++ {
 		nc, err := nats.Connect(target, opts...)
