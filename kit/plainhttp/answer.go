@@ -49,6 +49,13 @@ func (a *answer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// WriteString implements io.StringWriter.
+func (a *answer) WriteString(s string) (int, error) {
+	a.WriteHeader(http.StatusOK)
+	a.body = append(a.body, s...)
+	return len(s), nil
+}
+
 // ours are the fields that encode writes.
 var ours = map[string]bool{"Date": true, "Content-Length": true, "Transfer-Encoding": true}
 

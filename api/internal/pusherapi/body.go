@@ -50,7 +50,7 @@ func decodeBatch(body []byte, max int) ([]event, error) {
 	if !w.Enter('[') {
 		return nil, refuse(http.StatusBadRequest, "batch must be an array of events")
 	}
-	var events []event
+	events := make([]event, 0, min(max, 10)) // the largest batch of Pusher's own API
 	for w.More(']') {
 		if len(events) == max {
 			return nil, refuse(http.StatusBadRequest, "batch has more than %d events", max)
