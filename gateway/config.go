@@ -66,7 +66,7 @@ func DefaultConfig() Config {
 		Listen: ":6001", Partitions: 4,
 		Limits: LimitsConfig{
 			Connections: 1_000_000, MessageBytes: 64 << 10, OutboxBytes: 256 << 10, OutboxAge: 10 * time.Second,
-			SendBuffer: 128 << 10, Mailbox: 65_536, HeadTimeout: 10 * time.Second, HTTPPending: 1024,
+			SendBuffer: 64 << 10, Mailbox: 65_536, HeadTimeout: 10 * time.Second, HTTPPending: 1024,
 		},
 		Drain: DrainConfig{Propagation: 5 * time.Second, Window: 40 * time.Second, Slack: 10 * time.Second},
 	}

@@ -28,7 +28,7 @@ func (a *announcer) add(e *state.Effect) (lost int, err error) {
 	pub := publication(e)
 	p := e.Key.Partition(a.partitions)
 	b := &a.batches[p]
-	if !b.Fits(&pub) {
+	if !b.Fits(&pub, message.BatchBytesLeast) {
 		lost, err = a.send(p)
 	}
 	if b.Len() == 0 {

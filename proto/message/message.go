@@ -213,10 +213,21 @@ const version = 1
 // Limits of a batch: the index of a publication has 10 bits in a position.
 const (
 	BatchPublicationsMax = 1 << 10
-	// BatchBytesMax leaves room for headers in the smallest message that a
-	// broker may be set to (64 KiB). A single larger publication travels alone.
-	BatchBytesMax = 60 << 10
+	// BatchBytesMax is where larger batches gain nothing. A single larger
+	// publication travels alone.
+	BatchBytesMax = 200 << 10
+	// BatchBytesLeast fits into the smallest message that a broker may be set
+	// to (64 KiB), with room for headers.
+	BatchBytesLeast = 60 << 10
+
+	batchSlack = 4 << 10 // for headers
 )
+
+// BatchBytes is how large batches may grow with a broker whose messages have
+// payloadMax bytes at most; 0 is a broker that is not known yet.
+func BatchBytes(payloadMax int64) int {
+	return int(min(max(payloadMax-batchSlack, BatchBytesLeast), BatchBytesMax))
+}
 
 // Errors of Batch.
 var (
@@ -239,10 +250,11 @@ func (b *Batch) Len() int { return b.n }
 // Bytes is the encoded batch; it is valid until the next Reset or Add.
 func (b *Batch) Bytes() []byte { return b.buf }
 
-// Fits says whether p can be added within the limits of a batch. An empty
-// batch takes a publication of any size.
-func (b *Batch) Fits(p *Publication) bool {
-	return b.n == 0 || (b.n < BatchPublicationsMax && len(b.buf)+p.Size() <= BatchBytesMax)
+// Fits says whether p can be added within the limits of a batch, of which
+// bytesMax is one (see BatchBytes). An empty batch takes a publication of any
+// size.
+func (b *Batch) Fits(p *Publication, bytesMax int) bool {
+	return b.n == 0 || (b.n < BatchPublicationsMax && len(b.buf)+p.Size() <= bytesMax)
 }
 
 // Add appends p and returns its index in the batch.

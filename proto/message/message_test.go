@@ -171,15 +171,15 @@ func TestBatchLimits(t *testing.T) {
 	var b Batch
 	big := Publication{Data: make([]byte, 2*BatchBytesMax)}
 	small := Publication{Channel: "c"}
-	if !b.Fits(&big) {
+	if !b.Fits(&big, BatchBytesMax) {
 		t.Error("an empty batch refuses a large publication")
 	}
 	b.Add(&big)
-	if b.Fits(&small) {
+	if b.Fits(&small, BatchBytesMax) {
 		t.Error("a batch above its size takes more")
 	}
 	b.Reset()
-	for b.Fits(&small) {
+	for b.Fits(&small, BatchBytesMax) {
 		b.Add(&small)
 	}
 	if b.Len() != BatchPublicationsMax {
@@ -252,6 +252,17 @@ func TestNoAllocations(t *testing.T) {
 }
 
 // BenchmarkDecode reads batches of 50 publications; ns/op is per publication.
+func TestBatchBytes(t *testing.T) {
+	for _, c := range []struct {
+		payload int64
+		want    int
+	}{{0, BatchBytesLeast}, {64 << 10, BatchBytesLeast}, {128 << 10, 124 << 10}, {1 << 20, BatchBytesMax}} {
+		if got := BatchBytes(c.payload); got != c.want {
+			t.Errorf("with messages of %d bytes: %d, want %d", c.payload, got, c.want)
+		}
+	}
+}
+
 func BenchmarkDecode(b *testing.B) {
 	buf := benchBatch()
 	b.ReportAllocs()
@@ -266,7 +277,7 @@ func BenchmarkEncode(b *testing.B) {
 	p := Publication{Kind: Event, App: "1001", Channel: "room-12345", Event: "message", Data: make([]byte, 128), TimeMs: 1_700_000_000_000}
 	b.ReportAllocs()
 	for b.Loop() {
-		if !batch.Fits(&p) {
+		if !batch.Fits(&p, BatchBytesMax) {
 			batch.Reset()
 		}
 		batch.Add(&p)

@@ -41,8 +41,9 @@ type batch struct {
 	deadline time.Time // of the first publication
 }
 
-// add queues pub. wake is true when the lane was empty.
-func (l *lane) add(pub *message.Publication, done func(Receipt), now func() time.Time, cfg *Config) (wake bool, err error) {
+// add queues pub in a batch of up to batchBytes. wake is true when the lane
+// was empty.
+func (l *lane) add(pub *message.Publication, done func(Receipt), now func() time.Time, cfg *Config, batchBytes int) (wake bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.closed {
@@ -53,7 +54,7 @@ func (l *lane) add(pub *message.Publication, done func(Receipt), now func() time
 		return false, ErrBusy
 	}
 	wake = len(l.queue) == 0
-	if wake || !l.queue[len(l.queue)-1].Fits(pub) {
+	if wake || !l.queue[len(l.queue)-1].Fits(pub, batchBytes) {
 		l.queue = append(l.queue, l.newBatch(now().Add(cfg.Timeout)))
 	}
 	b := l.queue[len(l.queue)-1]

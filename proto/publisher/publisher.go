@@ -87,7 +87,8 @@ type Publisher struct {
 	wake    chan struct{}
 
 	// atomic
-	payloadMax atomic.Int64
+	payloadMax atomic.Int64 // of one publication
+	batchBytes atomic.Int64 // of those of one request
 
 	mu sync.Mutex
 	// guarded by mu
@@ -115,7 +116,7 @@ func New(cfg Config, nc *nats.Conn, routers func() []string, now func() time.Tim
 	for i := range p.cfg.Partitions * perPartition {
 		p.lanes = append(p.lanes, &lane{index: i, partition: i % p.cfg.Partitions})
 	}
-	p.payloadMax.Store(payloadMax(nc))
+	p.measure()
 	return p
 }
 
@@ -134,7 +135,7 @@ func (p *Publisher) Publish(pub *message.Publication, done func(Receipt)) {
 		return
 	}
 	l := p.laneOf(pub)
-	wake, err := l.add(pub, done, p.now, &p.cfg)
+	wake, err := l.add(pub, done, p.now, &p.cfg, int(p.batchBytes.Load()))
 	if err != nil {
 		done(Receipt{Err: err})
 		return

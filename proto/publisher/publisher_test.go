@@ -13,12 +13,12 @@ func TestLaneBounds(t *testing.T) {
 	l := &lane{}
 	pub := &message.Publication{App: "1", Channel: "c"}
 	for i := range 3 {
-		wake, err := l.add(pub, nil, time.Now, &cfg)
+		wake, err := l.add(pub, nil, time.Now, &cfg, message.BatchBytesLeast)
 		if err != nil || wake != (i == 0) {
 			t.Fatalf("publication %d: wake %v, error %v", i, wake, err)
 		}
 	}
-	if _, err := l.add(pub, nil, time.Now, &cfg); !errors.Is(err, ErrBusy) {
+	if _, err := l.add(pub, nil, time.Now, &cfg, message.BatchBytesLeast); !errors.Is(err, ErrBusy) {
 		t.Fatalf("over QueueMax: %v", err)
 	}
 	if b := l.next(); b.Len() != 3 {
@@ -26,14 +26,14 @@ func TestLaneBounds(t *testing.T) {
 	}
 	small := Config{QueueMax: 10, QueueBytesMax: 100}
 	big := &message.Publication{App: "1", Channel: "c", Data: make([]byte, 90)}
-	if _, err := l.add(big, nil, time.Now, &small); err != nil {
+	if _, err := l.add(big, nil, time.Now, &small, message.BatchBytesLeast); err != nil {
 		t.Fatalf("one publication: %v", err)
 	}
-	if _, err := l.add(big, nil, time.Now, &small); !errors.Is(err, ErrBusy) {
+	if _, err := l.add(big, nil, time.Now, &small, message.BatchBytesLeast); !errors.Is(err, ErrBusy) {
 		t.Fatalf("over QueueBytesMax: %v", err)
 	}
 	l.close()
-	if _, err := l.add(pub, nil, time.Now, &cfg); !errors.Is(err, ErrUnavailable) {
+	if _, err := l.add(pub, nil, time.Now, &cfg, message.BatchBytesLeast); !errors.Is(err, ErrUnavailable) {
 		t.Fatalf("closed: %v", err)
 	}
 }
@@ -43,7 +43,7 @@ func TestLaneCutsBatches(t *testing.T) {
 	l := &lane{}
 	pub := &message.Publication{App: "1", Channel: "c"}
 	for range message.BatchPublicationsMax + 1 {
-		if _, err := l.add(pub, nil, time.Now, &cfg); err != nil {
+		if _, err := l.add(pub, nil, time.Now, &cfg, message.BatchBytesLeast); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/carillon-rt/carillon/proto/message"
 	"github.com/carillon-rt/carillon/proto/subject"
 )
 
@@ -28,6 +29,12 @@ func payloadMax(nc *nats.Conn) int64 {
 		limit = defaultMaxPay
 	}
 	return limit - payloadSlack
+}
+
+// measure asks the connection how much a message may carry.
+func (p *Publisher) measure() {
+	p.payloadMax.Store(payloadMax(p.nc))
+	p.batchBytes.Store(int64(message.BatchBytes(p.nc.MaxPayload())))
 }
 
 // Run sends what is published and takes the receipts in. When ctx ends it
@@ -236,7 +243,7 @@ func (p *Publisher) untilNext() time.Duration {
 
 // tick handles deadlines and retries that are due.
 func (p *Publisher) tick() {
-	p.payloadMax.Store(payloadMax(p.nc))
+	p.measure()
 	now := p.now()
 	for _, l := range p.lanes {
 		switch {

@@ -16,7 +16,7 @@ type Config struct {
 	// of the loop are read into (64 KiB).
 	ReadBuffer int
 	// SendBufferBytes caps what the kernel buffers for a connection that
-	// reads slowly (128 KiB; the kernel's own default lets it grow to 4 MiB).
+	// reads slowly (64 KiB; the kernel's own default lets it grow to 4 MiB).
 	SendBufferBytes int
 	// OutboxBytesMax and OutboxAgeMax are how much (1 MiB) and how long (10 s)
 	// a connection may leave unread before it is closed as slow.
@@ -55,7 +55,7 @@ type Config struct {
 // withDefaults fills the zero fields.
 func (c Config) withDefaults() Config {
 	setDefault(&c.ReadBuffer, 64<<10)
-	setDefault(&c.SendBufferBytes, 128<<10)
+	setDefault(&c.SendBufferBytes, 64<<10)
 	setDefault(&c.OutboxBytesMax, 1<<20)
 	setDefault(&c.OutboxAgeMax, 10*time.Second)
 	setDefault(&c.SlowCode, 1008)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/carillon-rt/carillon/kit/telemetry"
 	"github.com/carillon-rt/carillon/proto/history"
+	"github.com/carillon-rt/carillon/proto/message"
 	"github.com/carillon-rt/carillon/proto/publisher"
 	"github.com/carillon-rt/carillon/proto/subject"
 )
@@ -67,6 +68,7 @@ type letter struct {
 
 func (l *lane) run(ctx context.Context) {
 	for ctx.Err() == nil {
+		l.queue.grow(message.BatchBytes(l.req.MaxPayload()))
 		l.flight = l.queue.take(l.flight[:0], l.liveOnly)
 		if len(l.flight) > 0 {
 			l.fly(ctx)

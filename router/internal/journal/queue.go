@@ -25,11 +25,19 @@ type queue struct {
 
 	mu sync.Mutex
 	// guarded by mu
-	parcels []*parcel
-	free    []*parcel
-	count   int // publications
-	bytes   int
-	closed  bool
+	batchBytes int // of a batch; see message.BatchBytes
+	parcels    []*parcel
+	free       []*parcel
+	count      int // publications
+	bytes      int
+	closed     bool
+}
+
+// grow says how large batches may become, from the next one on.
+func (q *queue) grow(batchBytes int) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.batchBytes = batchBytes
 }
 
 // add queues it; the publication is encoded here, by the caller.
@@ -54,7 +62,7 @@ func (q *queue) add(it *Item) error {
 // new one; a publication with a MsgID always travels alone.
 func (q *queue) open(it *Item) *parcel {
 	if n := len(q.parcels); n > 0 && it.MsgID == "" {
-		if last := q.parcels[n-1]; last.msgID == "" && last.batch.Fits(it.Pub) {
+		if last := q.parcels[n-1]; last.msgID == "" && last.batch.Fits(it.Pub, q.batchBytes) {
 			return last
 		}
 	}

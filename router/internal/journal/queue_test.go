@@ -42,7 +42,7 @@ func contents(t interface{ Fatalf(string, ...any) }, ps []*parcel) (channels, da
 // overtake the other on its channel.
 func TestQueueKeepsOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		q := &queue{countMax: 1000, bytesMax: 1 << 30}
+		q := &queue{countMax: 1000, bytesMax: 1 << 30, batchBytes: message.BatchBytesMax}
 		liveOnly := rapid.Bool().Draw(t, "live")
 		n := rapid.IntRange(0, 200).Draw(t, "n")
 		var want []string

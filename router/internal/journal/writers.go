@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/message"
 	"github.com/carillon-rt/carillon/proto/publisher"
 )
 
@@ -52,7 +53,7 @@ func NewWriters(
 				cfg: cfg, partition: p, liveOnly: liveOnly, id: fmt.Sprintf("%s:%d", id, p),
 				journal: j, req: req, live: liveConn, log: log.With("partition", p), metrics: m, tracer: tracer,
 				wake: make(chan struct{}, 1), closing: make(chan struct{}), inbox: req.NewInbox(), acks: make(chan *nats.Msg, 4*keyedMax),
-				queue: queue{countMax: cfg.QueueMax, bytesMax: cfg.QueueBytesMax},
+				queue: queue{countMax: cfg.QueueMax, bytesMax: cfg.QueueBytesMax, batchBytes: message.BatchBytesLeast},
 			}
 			l.counters = m.lane(liveOnly)
 			if liveOnly {

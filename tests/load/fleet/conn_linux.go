@@ -348,16 +348,6 @@ func recv(fd int32, b []byte) (int, syscall.Errno) {
 	return int(n), errno
 }
 
-// epollNow is epoll_wait that does not block.
-func epollNow(epoll int, events []syscall.EpollEvent) (int, error) {
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(unsafe.SliceData(events))),
-		uintptr(len(events)), 0, 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
-}
-
 // hangUp closes a socket with a reset, which leaves nothing behind that holds
 // its port.
 func hangUp(fd int) error {

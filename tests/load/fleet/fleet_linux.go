@@ -199,7 +199,7 @@ func (f *Fleet) Poll(timeout time.Duration) error {
 func (f *Fleet) wait(timeout time.Duration) (int, error) {
 	n, err := epollNow(f.epoll, f.events)
 	if n == 0 && err == nil && timeout > 0 {
-		n, err = syscall.EpollWait(f.epoll, f.events, int((timeout+time.Millisecond-1)/time.Millisecond))
+		n, err = epollWait(f.epoll, f.events, timeout)
 	}
 	if err != nil && !errors.Is(err, syscall.EINTR) {
 		return 0, fmt.Errorf("epoll_wait: %w", err)

@@ -123,7 +123,9 @@ func (x *run) slow() error {
 			return err
 		}
 	}
+	peak := watchPeak(x.Servers)
 	calm, err := x.measured(x.Length)
+	calmRSS, calmTCP := peak()
 	if err != nil {
 		return err
 	}
@@ -131,7 +133,7 @@ func (x *run) slow() error {
 	x.r.traffic(calm)
 	x.phase = "some do not read"
 	deaf := x.Plan.SlowConnections(x.Plan.Connections)
-	peak := watchPeak(x.Servers)
+	peak = watchPeak(x.Servers)
 	if err := x.a.StopReading(); err != nil {
 		return err
 	}
@@ -144,8 +146,8 @@ func (x *run) slow() error {
 	x.r.traffic(some)
 	x.r.prefix = ""
 	x.r.add("p99 with slow readers / without", "x", ratio(some.latency.ValueAtQuantile(99), calm.latency.ValueAtQuantile(99)))
-	x.r.add("memory per slow reader, user", "KB", kb(peakRSS-calm.after.rss)/float64(deaf))
-	x.r.add("memory per slow reader, kernel", "KB", kb(peakTCP-calm.after.kernel.TCP)/float64(deaf))
+	x.r.add("memory per slow reader, user", "KB", kb(peakRSS-calmRSS)/float64(deaf))
+	x.r.add("memory per slow reader, kernel", "KB", kb(peakTCP-calmTCP)/float64(deaf))
 	if err := x.a.ResumeReading(); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"runtime/pprof"
 	"slices"
 	"strings"
 
@@ -121,8 +122,13 @@ func runOnce(b *bench, s settings, c *one, t target, rep int) (*scenario.Result,
 	if s.profiles != "" && t.ops != "" && rep == s.reps-1 {
 		seconds := max(int(c.setup.Length.Seconds()), 1)
 		url := fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", t.ops, seconds)
-		file := filepath.Join(s.profiles, fmt.Sprintf("cpu-%s-%s.pprof", c.name, t.name))
+		file := filepath.Join(s.profiles, fmt.Sprintf("cpu-%s-%s.pprof", c.name, strings.ReplaceAll(t.name, " ", "-")))
 		go func() { saved <- gauge.Save(b.ctx, url, file) }()
+		stop, err := profileSelf(filepath.Join(s.profiles, "cpu-"+c.name+"-generator.pprof"))
+		if err != nil {
+			return nil, err
+		}
+		defer stop()
 	} else {
 		saved <- nil
 	}
@@ -140,4 +146,19 @@ func runOnce(b *bench, s settings, c *one, t target, rep int) (*scenario.Result,
 		return nil, fmt.Errorf("%s: %d publications failed, the first with %s", t.name, p.Failed, p.FirstFailure)
 	}
 	return res, <-saved
+}
+
+// profileSelf writes a CPU profile of the generator until stop is called.
+func profileSelf(file string) (stop func(), err error) {
+	f, err := os.Create(file)
+	if err != nil {
+		return nil, err
+	}
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return func() {
+		pprof.StopCPUProfile()
+		_ = f.Close() // a profile that is cut short is seen to be
+	}, nil
 }
