@@ -16,6 +16,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/carillon-rt/carillon/tests/load/clock"
 	"github.com/carillon-rt/carillon/tests/load/crew"
 	"github.com/carillon-rt/carillon/tests/load/fleet"
 	"github.com/carillon-rt/carillon/tests/load/gauge"
@@ -40,6 +41,9 @@ func (r *Run) Run(ctx context.Context, s Streams) error {
 	rep := &report{When: time.Now(), Machine: machine(), Run: r}
 	runtime.LockOSThread() // the connections' thread, whose CPU time is read
 	defer runtime.UnlockOSThread()
+	if err := clock.Precise(); err != nil {
+		return err
+	}
 	if !r.NoCheck {
 		var err error
 		if rep.Check, err = r.check(ctx); err != nil {

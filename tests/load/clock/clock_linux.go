@@ -25,3 +25,9 @@ func New() (Clock, error) {
 
 // Now is the time in nanoseconds since the machine's start.
 func (c Clock) Now() int64 { return c.base + int64(time.Since(c.began)) }
+
+// Precise has the calling thread's timers come on time: by default the kernel
+// may put them off by 50 us, to wake up less often.
+func Precise() error {
+	return unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0)
+}

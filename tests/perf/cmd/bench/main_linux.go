@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/carillon-rt/carillon/tests/load/clock"
 	"github.com/carillon-rt/carillon/tests/load/gauge"
 	"github.com/carillon-rt/carillon/tests/load/scenario"
 	"github.com/carillon-rt/carillon/tests/perf/limit"
@@ -54,6 +55,9 @@ func main() {
 
 func run(ctx context.Context, s settings) error {
 	runtime.LockOSThread() // the connections' thread, whose CPU time is read
+	if err := clock.Precise(); err != nil {
+		return err
+	}
 	b := &bench{ctx: ctx, verbose: s.verbose}
 	if s.million > 0 {
 		return b.section(func() error { return million(b, s) })
