@@ -130,7 +130,7 @@ func (r *Run) audience(plan fleet.Plan) (scenario.Audience, error) {
 	if err != nil {
 		return nil, err
 	}
-	return crew.Start([]string{self, "bench", "worker"}, plan, workers)
+	return crew.Start([]string{self, "bench", "worker"}, plan, workers, 0)
 }
 
 // publisher is how the scenario publishes, nil if it does not.

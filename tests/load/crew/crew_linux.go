@@ -48,8 +48,13 @@ type answer struct {
 
 // Crew is a number of workers. It is for one goroutine.
 type Crew struct {
-	clock   clock.Clock
-	board   *board
+	// immutable after Start
+	clock    clock.Clock
+	board    *board
+	command  []string
+	parallel int
+
+	plans   []fleet.Plan // of the workers that are not started yet
 	workers []*worker
 	epoll   int
 	watch   []fleet.Watcher
@@ -66,12 +71,23 @@ type worker struct {
 }
 
 // Start starts the workers: command is how a worker is run, to which the path
-// of the shared memory and the worker's number are added.
-func Start(command []string, p fleet.Plan, workers int) (*Crew, error) {
+// of the shared memory and the worker's number are added. Only so many make
+// their connections at a time, 0 for all: a hundred processes that connect
+// side by side on two cores spend their time on getting out of each other's
+// way.
+func Start(command []string, p fleet.Plan, workers, parallel int) (*Crew, error) {
 	if workers < 1 || workers > WorkersMax {
 		return nil, fmt.Errorf("%d workers, want 1 to %d", workers, WorkersMax)
 	}
-	c := &Crew{epoll: -1}
+	c := &Crew{epoll: -1, command: command, parallel: parallel, plans: p.Split(workers)}
+	if c.parallel <= 0 {
+		c.parallel = workers
+	}
+	for i := range c.plans {
+		if err := c.plans[i].Validate(); err != nil {
+			return nil, err
+		}
+	}
 	var err error
 	if c.clock, err = clock.New(); err != nil {
 		return nil, err
@@ -82,20 +98,32 @@ func Start(command []string, p fleet.Plan, workers int) (*Crew, error) {
 	if c.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
 		return nil, errors.Join(fmt.Errorf("epoll_create1: %w", err), c.Close())
 	}
-	for i, part := range p.Split(workers) {
-		if err := part.Validate(); err != nil {
-			return nil, errors.Join(err, c.Close())
-		}
-		w, err := startWorker(command, c.board.path, i)
-		if err != nil {
-			return nil, errors.Join(err, c.Close())
-		}
-		c.workers = append(c.workers, w)
-		if _, err := w.ask(order{Do: "connect", Plan: &part}); err != nil {
-			return nil, errors.Join(err, c.Close())
-		}
+	if err := c.startNext(); err != nil {
+		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// startNext starts workers while fewer than allowed are connecting.
+func (c *Crew) startNext() error {
+	connecting := 0
+	for i := range c.workers {
+		if !c.board.row(i).connected() {
+			connecting++
+		}
+	}
+	for ; connecting < c.parallel && len(c.plans) > 0; connecting++ {
+		w, err := startWorker(c.command, c.board.path, len(c.workers))
+		if err != nil {
+			return err
+		}
+		c.workers = append(c.workers, w)
+		if _, err := w.ask(order{Do: "connect", Plan: &c.plans[0]}); err != nil {
+			return err
+		}
+		c.plans = c.plans[1:]
+	}
+	return nil
 }
 
 func startWorker(command []string, board string, i int) (*worker, error) {
@@ -173,6 +201,11 @@ func (c *Crew) Watch(fd int, w fleet.Watcher) error {
 // Poll implements scenario.Audience: the workers go on by themselves, and a
 // millisecond later there is something new on the board.
 func (c *Crew) Poll(timeout time.Duration) error {
+	if len(c.plans) > 0 {
+		if err := c.startNext(); err != nil {
+			return err
+		}
+	}
 	var events [16]syscall.EpollEvent
 	wait := 1
 	if timeout < time.Millisecond {
@@ -192,6 +225,9 @@ func (c *Crew) Poll(timeout time.Duration) error {
 
 // Connected implements scenario.Audience.
 func (c *Crew) Connected() bool {
+	if len(c.plans) > 0 {
+		return false
+	}
 	for i := range c.workers {
 		if !c.board.row(i).connected() {
 			return false

@@ -94,6 +94,7 @@ func New(p Plan) (*Fleet, error) {
 	if err := p.Validate(); err != nil {
 		return nil, err
 	}
+	p.addresses()
 	if p.AtOnce == 0 {
 		p.AtOnce = atOnceDefault
 	}

@@ -25,8 +25,9 @@ type Plan struct {
 	// to Addrs[i % len(Addrs)].
 	Addrs []string `json:"addrs"`
 	// From are local addresses that connections are made from, in turns; none
-	// leaves it to the system. One address has 28,000 ports towards one server
-	// unless the system was told otherwise.
+	// leaves it to the system, but for many connections to loopback addresses.
+	// One address has 28,000 ports towards one server unless the system was told
+	// otherwise, and Linux gets slow at finding a free one beyond 14,000.
 	From []netip.Addr `json:"from,omitempty"`
 	// Dialect is "pusher" or "raw".
 	Dialect string `json:"dialect"`
@@ -57,6 +58,8 @@ type Plan struct {
 	// Ping is how often each connection shows that it is there, 0 for never:
 	// pings of the server are answered in any case.
 	Ping time.Duration `json:"ping,omitempty"`
+	// Pinned: of fleets that share a load, each connects to one server.
+	Pinned bool `json:"pinned,omitempty"`
 	// Again: connections that the server closes are made anew.
 	Again bool `json:"again,omitempty"`
 }
@@ -87,6 +90,28 @@ func (p *Plan) dialect() (Dialect, error) {
 		return Raw{At: p.Path}, nil
 	}
 	return nil, fmt.Errorf("the dialect is %q, want pusher or raw", p.Dialect)
+}
+
+// portsEasy is up to how many connections between two addresses Linux finds a
+// free port at once: it tries every other one first.
+const portsEasy = 10_000
+
+// addresses gives the plan more loopback addresses to connect from where one
+// would not do.
+func (p *Plan) addresses() {
+	if len(p.From) > 0 || len(p.Addrs) == 0 || p.Connections/len(p.Addrs) <= portsEasy {
+		return
+	}
+	for _, addr := range p.Addrs {
+		if at, err := netip.ParseAddrPort(addr); err != nil || !at.Addr().IsLoopback() {
+			return
+		}
+	}
+	next := netip.MustParseAddr("127.0.0.1")
+	for range 1 + p.Connections/len(p.Addrs)/portsEasy {
+		p.From = append(p.From, next)
+		next = next.Next()
+	}
 }
 
 // Channels are numbered: first the shared ones, then those that connections
@@ -165,6 +190,7 @@ func (p *Plan) SlowConnections(n int) int { return int(math.Floor(float64(n) * p
 
 // Split shares the plan among n fleets.
 func (p *Plan) Split(n int) []Plan {
+	p.addresses()
 	parts := make([]Plan, n)
 	next := p.First
 	for i := range parts {
@@ -175,6 +201,9 @@ func (p *Plan) Split(n int) []Plan {
 			parts[i].Connections++
 		}
 		parts[i].Rate = p.Rate / float64(n)
+		if p.Pinned {
+			parts[i].Addrs = []string{p.Addrs[i%len(p.Addrs)]}
+		}
 		next += parts[i].Connections
 	}
 	return parts

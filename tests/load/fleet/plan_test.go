@@ -1,6 +1,9 @@
 package fleet
 
-import "testing"
+import (
+	"net/netip"
+	"testing"
+)
 
 func TestChannelsAndOrdinals(t *testing.T) {
 	for _, p := range []Plan{
@@ -48,6 +51,25 @@ func TestSplit(t *testing.T) {
 	}
 	if next != 15 {
 		t.Errorf("the parts end at %d, want 15", next)
+	}
+}
+
+// TestAddresses: many connections between two loopback addresses need more of
+// them; others are left alone.
+func TestAddresses(t *testing.T) {
+	for name, c := range map[string]struct {
+		plan Plan
+		want int
+	}{
+		"few":             {Plan{Addrs: []string{"127.0.0.1:1"}, Connections: 5000}, 0},
+		"many":            {Plan{Addrs: []string{"127.0.0.1:1"}, Connections: 15_000}, 2},
+		"many per server": {Plan{Addrs: []string{"127.0.0.1:1", "127.0.0.1:2"}, Connections: 45_000}, 3},
+		"far away":        {Plan{Addrs: []string{"192.0.2.1:1"}, Connections: 15_000}, 0},
+		"told otherwise":  {Plan{Addrs: []string{"127.0.0.1:1"}, Connections: 15_000, From: []netip.Addr{netip.MustParseAddr("127.0.0.9")}}, 1},
+	} {
+		if c.plan.addresses(); len(c.plan.From) != c.want {
+			t.Errorf("%s: %v, want %d addresses", name, c.plan.From, c.want)
+		}
 	}
 }
 

@@ -25,8 +25,10 @@ const (
 	// kept stays free for everything else.
 	kept = 2 << 30
 	// workersAtOnce bounds the connections that each worker has under way.
-	workersAtOnce = 16
-	millionWithin = 20 * time.Minute
+	workersAtOnce = 64
+	// workersParallel is how many workers connect at a time.
+	workersParallel = 2
+	millionWithin   = 20 * time.Minute
 )
 
 // million holds many connections through many gateway processes that share
@@ -39,9 +41,9 @@ func million(b *bench, s settings) error {
 	}
 	processes := (n + perProcess - 1) / perProcess
 	fmt.Fprintf(os.Stderr, "%d connections, %d gateways, %d workers\n", n, processes, processes)
-	c := env.Start(b, env.Apart(processes), benchApp(), env.Set("gateway.loops=1"))
+	c := env.Start(b, env.Apart(processes), benchApp(0), env.Set("gateway.loops=1"))
 	plan := fleet.Plan{
-		Dialect: "pusher", Key: key, Secret: secret, Connections: n, Shared: 1, AtOnce: workersAtOnce,
+		Dialect: "pusher", Key: key, Secret: secret, Connections: n, Shared: 1, AtOnce: workersAtOnce, Pinned: true,
 	}
 	var pids []int
 	for _, g := range c.Gateways {
@@ -52,7 +54,7 @@ func million(b *bench, s settings) error {
 	if err != nil {
 		return err
 	}
-	a, err := crew.Start([]string{os.Getenv("CARILLON_BIN"), "bench", "worker"}, plan, processes)
+	a, err := crew.Start([]string{os.Getenv("CARILLON_BIN"), "bench", "worker"}, plan, processes, workersParallel)
 	if err != nil {
 		return err
 	}
@@ -90,6 +92,9 @@ func hold(b *bench, c *env.Cluster, plan fleet.Plan, pids []int, a *crew.Crew, b
 	}
 	fmt.Printf("  one message to all: %d delivered, %d missing, the last after %.2f s\n", r.Tally.Delivered, r.Tally.Missing, r.Latency.Max/1e3)
 	fmt.Printf("  memory of the whole machine: %.2f GB, %.2f KB a connection\n", float64(before-after)/1e9, float64(before-after)/1024/float64(a.Live()))
+	if len(r.Closes) > 0 {
+		fmt.Printf("  closed by the gateways, by code: %v; %v\n", r.Closes, r.Notes)
+	}
 	if !r.Clean() {
 		return fmt.Errorf("not everything arrived: %+v", r.Tally)
 	}

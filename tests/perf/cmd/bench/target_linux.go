@@ -21,12 +21,14 @@ const (
 	secret = "bench-secret"
 )
 
-// activitySeconds is after how much silence the server pings, less its slack.
+// activitySeconds is after how much silence the server pings in the cases,
+// less its slack.
 const activitySeconds = 5
 
-func benchApp() env.Option {
+// benchApp has the server ping after so many seconds; 0 is its default.
+func benchApp(activity int) env.Option {
 	return env.Set(fmt.Sprintf("apps=[{id: %q, keys: [{key: %s, secret: %s}], activity_timeout: %ds, "+
-		"policies: [{match: durable-*, history: {size: 10, ttl: 1m}}]}]", appID, key, secret, activitySeconds))
+		"policies: [{match: durable-*, history: {size: 10, ttl: 1m}}]}]", appID, key, secret, activity))
 }
 
 // target is a server that is measured.
@@ -82,14 +84,14 @@ func (b *bench) startLimit(name string) (target, error) {
 
 // startOne starts everything in one process.
 func (b *bench) startOne() target {
-	n := env.Start(b, benchApp(), env.Set("embedded.listen=127.0.0.1:0")).Gateways[0]
+	n := env.Start(b, benchApp(activitySeconds), env.Set("embedded.listen=127.0.0.1:0")).Gateways[0]
 	return target{name: oneProcess, addr: n.Public(), api: n.API(), ops: n.Ops(), nats: n.NATS(), pids: []int{n.PID()}}
 }
 
 // startApart starts each service in its own process; the gateway is what
 // counts.
 func (b *bench) startApart() target {
-	c := env.Start(b, env.Apart(1), benchApp())
+	c := env.Start(b, env.Apart(1), benchApp(activitySeconds))
 	n := c.Gateways[0]
 	return target{name: gateway, addr: n.Public(), api: c.API.API(), ops: n.Ops(), nats: c.NATS.URL(), pids: []int{n.PID()}}
 }
