@@ -33,6 +33,8 @@ type settings struct {
 	profiles string
 	verbose  bool
 	million  int
+
+	binaryOnly bool
 }
 
 func main() {
@@ -44,6 +46,7 @@ func main() {
 	flag.StringVar(&s.profiles, "profiles", "", "`directory` that gets CPU profiles of the last round")
 	flag.BoolVar(&s.verbose, "v", false, "show the log of what is started in this process")
 	flag.IntVar(&s.million, "million", 0, "instead of the cases: hold so many connections, through many gateways")
+	flag.BoolVar(&s.binaryOnly, "binary-only", false, "leave out what is measured in this source tree, not in CARILLON_BIN")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -84,6 +87,9 @@ func run(ctx context.Context, s settings) error {
 
 // measure runs a case against its targets in turns.
 func measure(b *bench, s settings, c *one, r *report) error {
+	if c.source != "" {
+		return measureSource(b, s, c, r)
+	}
 	var targets []target
 	for _, name := range c.targets {
 		if c.fresh {
@@ -117,6 +123,21 @@ func measure(b *bench, s settings, c *one, r *report) error {
 			}
 		}
 		r.round(c, round)
+	}
+	return nil
+}
+
+// measureSource runs a Go benchmark, unless a binary alone is measured.
+func measureSource(b *bench, s settings, c *one, r *report) error {
+	for range s.reps {
+		if s.binaryOnly {
+			return nil
+		}
+		res, err := fromSource(b.ctx, c.source)
+		if err != nil {
+			return err
+		}
+		r.round(c, map[string]*scenario.Result{inSource: res})
 	}
 	return nil
 }

@@ -47,6 +47,7 @@ const (
 	goLoop     = "Go loop"
 	gateway    = "gateway"
 	oneProcess = "one process"
+	inSource   = "this tree" // a Go benchmark
 )
 
 // start starts the target of a name.
