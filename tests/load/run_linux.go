@@ -143,7 +143,7 @@ func (r *Run) publisher(plan fleet.Plan, a scenario.Audience) (publish.Publisher
 	case "nats":
 		return publish.NewNATS(r.NATS, r.App, m, r.Batch, r.Publishers, a.Now)
 	case "router":
-		return publish.NewRouter(r.NATS, r.App, m, r.Publishers, a.Now)
+		return publish.NewRouter(r.NATS, r.App, m, 1, r.Publishers, a.Now)
 	case "socket":
 		f, ok := a.(*fleet.Fleet)
 		if !ok {

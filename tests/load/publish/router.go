@@ -13,23 +13,24 @@ import (
 	"github.com/carillon-rt/carillon/proto/publisher"
 )
 
-// Router publishes straight to the routers, as the api service does, by
-// requests that carry what has gathered meanwhile. It is one lane for each
-// channel's order, and needs the cluster's NATS server.
+// Router publishes straight to the routers, as a number of api services do, by
+// requests that carry what has gathered meanwhile. Each is a lane; a channel
+// belongs to one. It needs the cluster's NATS server.
 type Router struct {
 	ledger
-	conn   *nats.Conn
-	pub    *publisher.Publisher
+	conns  []*nats.Conn
+	pubs   []*publisher.Publisher
 	app    string
 	window int
 	data   []byte
 	names  map[int]string
 	stop   context.CancelFunc
-	ended  chan error
+	ended  sync.WaitGroup
 
 	mu sync.Mutex
 	// guarded by mu
 	settled []settlement
+	failed  error // of a publisher's Run
 }
 
 type settlement struct {
@@ -37,28 +38,44 @@ type settlement struct {
 	failure string
 }
 
-// NewRouter connects to the routers' NATS server. Up to window publications
-// are unanswered.
-func NewRouter(url, app string, m Message, window int, now func() int64) (*Router, error) {
-	l, err := newLedger(1, m, now)
+// NewRouter connects to the routers' NATS server, once for each of the
+// publishers. Up to window publications are unanswered.
+func NewRouter(url, app string, m Message, publishers, window int, now func() int64) (*Router, error) {
+	l, err := newLedger(publishers, m, now)
 	if err != nil {
 		return nil, err
 	}
+	ctx, stop := context.WithCancel(context.Background())
+	r := &Router{ledger: l, app: app, window: window, names: map[int]string{}, stop: stop}
+	for range publishers {
+		if err := r.start(ctx, url); err != nil {
+			return nil, errors.Join(err, r.Close())
+		}
+	}
+	return r, nil
+}
+
+// start adds a publisher.
+func (r *Router) start(ctx context.Context, url string) error {
 	conn, err := nats.Connect(url, nats.Name("carillon bench"), nats.MaxReconnects(0))
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w", url, err)
+		return fmt.Errorf("connect to NATS at %s: %w", url, err)
 	}
-	r := &Router{ledger: l, conn: conn, app: app, window: window, names: map[int]string{}, ended: make(chan error, 1)}
-	partitions, err := cluster.AwaitPartitions(context.Background(), conn)
+	r.conns = append(r.conns, conn)
+	partitions, err := cluster.AwaitPartitions(ctx, conn)
 	if err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("the cluster's number of partitions: %w", err)
+		return fmt.Errorf("the cluster's number of partitions: %w", err)
 	}
-	r.pub = publisher.New(publisher.Config{Partitions: partitions}, conn, nil, nil)
-	ctx, stop := context.WithCancel(context.Background())
-	r.stop = stop
-	go func() { r.ended <- r.pub.Run(ctx) }()
-	return r, nil
+	p := publisher.New(publisher.Config{Partitions: partitions}, conn, nil, nil)
+	r.pubs = append(r.pubs, p)
+	r.ended.Go(func() {
+		if err := p.Run(ctx); err != nil {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.failed = err
+		}
+	})
+	return nil
 }
 
 // FD implements Publisher.
@@ -75,16 +92,17 @@ func (r *Router) Publish(at int64, channels ...int) error {
 			name = r.message.Name(ch)
 			r.names[ch] = name
 		}
-		r.data = r.appendData(r.data[:0], 0, ch, at)
+		lane := ch % len(r.pubs)
+		r.data = r.appendData(r.data[:0], lane, ch, at)
 		sent := r.now()
-		r.pub.Publish(&message.Publication{
+		r.pubs[lane].Publish(&message.Publication{
 			Kind: message.Event, App: r.app, Channel: name, Event: r.message.Event, Data: r.data,
 		}, func(receipt publisher.Receipt) { r.settle(sent, receipt) })
 	}
 	return nil
 }
 
-// settle runs on the publisher's goroutine.
+// settle runs on a publisher's goroutine.
 func (r *Router) settle(sent int64, receipt publisher.Receipt) {
 	s := settlement{sent: sent}
 	if receipt.Err != nil {
@@ -98,22 +116,21 @@ func (r *Router) settle(sent int64, receipt publisher.Receipt) {
 // Poll implements Publisher.
 func (r *Router) Poll() error {
 	r.mu.Lock()
-	settled := r.settled
+	settled, failed := r.settled, r.failed
 	r.settled = nil
 	r.mu.Unlock()
 	for _, s := range settled {
 		r.answered(1, s.sent, s.failure)
 	}
-	return nil
+	return failed
 }
 
 // Close implements Publisher.
 func (r *Router) Close() error {
 	r.stop()
-	err := <-r.ended
-	r.conn.Close()
-	if errors.Is(err, context.Canceled) {
-		return nil
+	r.ended.Wait()
+	for _, conn := range r.conns {
+		conn.Close()
 	}
-	return err
+	return nil
 }

@@ -117,12 +117,12 @@ func cases() []one {
 			budgets: []budget{{figure: "CPU per connection and second, at 25 s", target: gateway, most: 0.4}},
 		},
 		{
-			name: "slow", about: "5 % of 10,000 subscribers stop reading; 4 KiB, 15 messages a second", targets: []string{gateway}, fresh: true,
+			name: "slow", about: "5 % of 10,000 subscribers stop reading; 6 KiB, 10 messages a second", targets: []string{gateway}, fresh: true,
 			setup: scenario.Setup{
-				Kind: scenario.Slow, Plan: fleet.Plan{Connections: 10_000, Shared: 1, Slow: 0.05}, Rate: 15,
-				Warmup: time.Second, Length: 15 * time.Second,
+				Kind: scenario.Slow, Plan: fleet.Plan{Connections: 10_000, Shared: 1, Slow: 0.05}, Rate: 10,
+				Warmup: time.Second, Length: 30 * time.Second,
 			},
-			how: publishing{via: "http", bytes: 4096, flight: 8},
+			how: publishing{via: "http", bytes: 6144, flight: 8},
 			figures: []string{
 				"p99 with slow readers / without", "memory per slow reader, user", "memory per slow reader, kernel", "memory per slow reader",
 				"slow readers that were closed", "everybody reads: p99", "some do not read: p99", "some do not read: servers' cores",
@@ -147,12 +147,12 @@ func cases() []one {
 		publishCase("batch", "POST /batch_events with 10 events, 32 connections", publishing{via: "batch", bytes: 64, flight: 32, batch: 10}, 20),
 		publishCase("nats", "car.pub.<app> with 100 publications, 8 requests under way", publishing{via: "nats", bytes: 64, flight: 8, batch: 100}, 10),
 		{
-			name: "durable-bulk", about: "128 B to 100 durable channels through writer, journal and gateway", targets: []string{oneProcess},
+			name: "durable-bulk", about: "128 B from two publishers to 100 durable channels through writer, journal and gateway", targets: []string{oneProcess},
 			setup: scenario.Setup{
 				Kind: scenario.Channels, Plan: ownPlan(100, "durable-"), Window: 32 << 10, Each: 64,
 				Warmup: time.Second, Length: 4 * time.Second,
 			},
-			how: publishing{via: "router", bytes: 128, flight: 32 << 10}, figures: []string{"delivered", "CPU per publication", "p50"},
+			how: publishing{via: "router", bytes: 128, flight: 32 << 10, publishers: 2}, figures: []string{"delivered", "CPU per publication", "p50"},
 			budgets: []budget{{figure: "delivered", target: oneProcess, least: 500_000}},
 		},
 		{

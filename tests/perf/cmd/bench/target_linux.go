@@ -132,6 +132,8 @@ type publishing struct {
 	bytes  int
 	flight int // requests, or publications with router
 	batch  int
+	// publishers, with router, are as many api services
+	publishers int
 }
 
 func (t target) publisher(f *fleet.Fleet, how publishing) (publish.Publisher, error) {
@@ -149,7 +151,7 @@ func (t target) publisher(f *fleet.Fleet, how publishing) (publish.Publisher, er
 	case how.via == "nats":
 		return publish.NewNATS(t.nats, appID, m, how.batch, how.flight, f.Now)
 	case how.via == "router":
-		return publish.NewRouter(t.nats, appID, m, how.flight, f.Now)
+		return publish.NewRouter(t.nats, appID, m, max(how.publishers, 1), how.flight, f.Now)
 	}
 	return nil, fmt.Errorf("there is no way to publish by %q", how.via)
 }
