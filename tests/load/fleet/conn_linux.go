@@ -46,8 +46,8 @@ func (f *Fleet) connect(i int) {
 	f.counts.Begun++
 	f.underway++
 	c.began = f.clock.Now()
-	server := (i + int(c.attempts)) % len(f.servers)
-	fd, err := f.dial(i, server)
+	server := (i + int(c.attempts)) % len(f.requests)
+	fd, err := f.dialer.dial(f.plan.First+i, server)
 	if err != nil {
 		f.refuse(i, err)
 		return
@@ -55,47 +55,23 @@ func (f *Fleet) connect(i int) {
 	c.fd, c.state = int32(fd), stateAsked
 	interest := uint32(syscall.EPOLLIN | syscall.EPOLLRDHUP)
 	// On loopback the connection is there already, and a system call is saved.
-	err = f.send(c, f.requests[server])
+	err = send(c, f.requests[server])
 	if errors.Is(err, syscall.EAGAIN) {
 		c.state, interest, err = stateConnecting, syscall.EPOLLOUT, nil
 	}
 	if err == nil {
-		err = f.control(syscall.EPOLL_CTL_ADD, fd, i, interest)
+		err = f.poller.control(syscall.EPOLL_CTL_ADD, fd, i, interest)
 	}
 	if err != nil {
 		f.refuse(i, err)
 	}
 }
 
-// dial returns a socket that is connecting.
-func (f *Fleet) dial(i, server int) (int, error) {
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
-	if err != nil {
-		return -1, fmt.Errorf("socket: %w", err)
-	}
-	if len(f.plan.From) > 0 {
-		const bindAddressNoPort = 24 // IP_BIND_ADDRESS_NO_PORT: the port is chosen when the other end is known
-		from := &syscall.SockaddrInet4{Addr: f.plan.From[(f.plan.First+i)%len(f.plan.From)].As4()}
-		err = errors.Join(syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, bindAddressNoPort, 1), syscall.Bind(fd, from))
-	}
-	err = errors.Join(err, syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1))
-	if err == nil {
-		err = syscall.Connect(fd, &f.servers[server])
-		if errors.Is(err, syscall.EINPROGRESS) {
-			err = nil
-		}
-	}
-	if err != nil {
-		return -1, errors.Join(fmt.Errorf("connect to %s: %w", f.plan.Addrs[server], err), syscall.Close(fd))
-	}
-	return fd, nil
-}
-
 // refuse gives up a connection that was not completed.
 func (f *Fleet) refuse(i int, err error) {
 	f.underway--
 	f.counts.Refused++
-	f.note(fmt.Errorf("connection %d: %w", f.plan.First+i, err))
+	f.errs.add(fmt.Errorf("connection %d: %w", f.plan.First+i, err))
 	f.drop(i)
 }
 
@@ -109,7 +85,7 @@ func (f *Fleet) lose(i, code int, err error) {
 	}
 	f.live--
 	f.counts.Lost++
-	f.note(fmt.Errorf("connection %d: %w", f.plan.First+i, err))
+	f.errs.add(fmt.Errorf("connection %d: %w", f.plan.First+i, err))
 	f.drop(i)
 }
 
@@ -142,11 +118,11 @@ func (f *Fleet) event(i int, events uint32) error {
 		return nil
 	case stateConnecting:
 		c.state = stateAsked
-		if err := f.send(c, f.requests[(i+int(c.attempts))%len(f.servers)]); err != nil {
+		if err := send(c, f.requests[(i+int(c.attempts))%len(f.requests)]); err != nil {
 			f.refuse(i, err)
 			return nil
 		}
-		return f.control(syscall.EPOLL_CTL_MOD, int(c.fd), i, syscall.EPOLLIN|syscall.EPOLLRDHUP)
+		return f.poller.control(syscall.EPOLL_CTL_MOD, int(c.fd), i, syscall.EPOLLIN|syscall.EPOLLRDHUP)
 	case stateDeaf:
 		if events&(syscall.EPOLLRDHUP|syscall.EPOLLHUP|syscall.EPOLLERR) == 0 {
 			return nil
@@ -206,25 +182,14 @@ func (f *Fleet) take(i int, b []byte) {
 	}
 }
 
-// deliver counts and checks a stamped message.
+// deliver takes a stamped message.
 func (f *Fleet) deliver(i int, s *stamp.Stamp, now int64) {
-	c, m := &f.conns[i], &f.measure
+	c := &f.conns[i]
 	if c.state == stateDeaf {
 		return
 	}
 	f.counts.Delivered++
-	_ = m.latency.RecordValue(min(max(now-s.At, 1), latencyMax.Nanoseconds())) // within its range
-	if c.streams == nil || m.lanes == 0 {
-		m.tally.Delivered++
-		return
-	}
-	k := f.plan.ordinal(f.plan.First+i, s.Channel)
-	if k < 0 || s.Lane >= m.lanes {
-		m.tally.Delivered++
-		m.tally.Unexpected++
-		return
-	}
-	c.streams[k*m.lanes+s.Lane].Next(s.Seq, &m.tally)
+	f.measure.take(c, f.plan.ordinal(f.plan.First+i, s.Channel), s, now)
 }
 
 // message takes what is no measured message.
@@ -252,20 +217,16 @@ func (f *Fleet) message(i int, op byte, payload []byte) {
 	case Subscribed:
 		f.subscribed(i)
 	case Refused:
-		f.refusal(i, m.Text)
+		err := fmt.Errorf("the server says %.300q", m.Text)
+		if c.state < stateLive {
+			f.refuse(i, err)
+			return
+		}
+		f.counts.Refused++
+		f.errs.add(err)
 	case Ping:
 		f.reply(i, m.Reply)
 	}
-}
-
-func (f *Fleet) refusal(i int, text []byte) {
-	err := fmt.Errorf("the server says %.300q", text)
-	if f.conns[i].state >= stateLive {
-		f.counts.Refused++
-		f.note(err)
-		return
-	}
-	f.refuse(i, err)
 }
 
 // upgraded: the WebSocket is there.
@@ -324,34 +285,7 @@ func (f *Fleet) joined(i int) {
 
 // reply sends frames; a server that does not take them is not measured.
 func (f *Fleet) reply(i int, frames []byte) {
-	if err := f.send(&f.conns[i], frames); err != nil {
+	if err := send(&f.conns[i], frames); err != nil {
 		f.lose(i, closeAbnormal, fmt.Errorf("send: %w", err))
 	}
-}
-
-// send writes all of b; a part is an error, as what clients send is short.
-func (f *Fleet) send(c *conn, b []byte) error {
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(c.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
-		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
-	if errno != 0 {
-		return errno
-	}
-	if int(n) < len(b) {
-		return errors.New("the server does not read: its socket took a part of a request only")
-	}
-	return nil
-}
-
-func recv(fd int32, b []byte) (int, syscall.Errno) {
-	n, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
-		syscall.MSG_DONTWAIT, 0, 0)
-	return int(n), errno
-}
-
-// hangUp closes a socket with a reset, which leaves nothing behind that holds
-// its port.
-func hangUp(fd int) error {
-	return errors.Join(
-		syscall.SetsockoptLinger(fd, syscall.SOL_SOCKET, syscall.SO_LINGER, &syscall.Linger{Onoff: 1}),
-		syscall.Close(fd))
 }

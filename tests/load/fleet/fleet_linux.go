@@ -57,12 +57,11 @@ type Fleet struct {
 	plan     Plan
 	dialect  Dialect
 	clock    clock.Clock
-	servers  []syscall.SockaddrInet4
-	requests [][]byte
-	slots    int // subscriptions of a connection
+	dialer   dialer
+	requests [][]byte // by server
+	slots    int      // subscriptions of a connection
 
-	epoll    int
-	events   []syscall.EpollEvent
+	poller   poller
 	input    []byte
 	output   []byte
 	conns    []conn
@@ -76,7 +75,7 @@ type Fleet struct {
 	settled  int64   // when the last one had joined
 
 	counts  Counts
-	errs    []error
+	errs    firstErrors
 	joins   *hdrhistogram.Histogram // nanoseconds from connecting to the last subscription
 	closes  map[int]int64           // by close code; 1006 without one
 	measure measurement
@@ -100,7 +99,7 @@ func New(p Plan) (*Fleet, error) {
 	}
 	f := &Fleet{
 		plan: p, slots: p.subscriptions(), conns: make([]conn, 0, p.Connections),
-		events: make([]syscall.EpollEvent, 512), input: make([]byte, 256<<10),
+		input: make([]byte, 256<<10), dialer: dialer{plan: p},
 		joins: newHistogram(), closes: map[int]int64{},
 	}
 	f.measure.latency = newHistogram()
@@ -116,13 +115,11 @@ func New(p Plan) (*Fleet, error) {
 		if err != nil {
 			return nil, err
 		}
-		f.servers = append(f.servers, a)
+		f.dialer.servers = append(f.dialer.servers, a)
 		f.requests = append(f.requests, request(addr, f.dialect.Path()))
 	}
-	if f.epoll, err = syscall.EpollCreate1(syscall.EPOLL_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("epoll_create1: %w", err)
-	}
-	return f, nil
+	f.poller, err = newPoller()
+	return f, err
 }
 
 func newHistogram() *hdrhistogram.Histogram {
@@ -142,9 +139,6 @@ func resolve(addr string) (a syscall.SockaddrInet4, err error) {
 	return a, nil
 }
 
-// Plan is what the fleet was made of.
-func (f *Fleet) Plan() *Plan { return &f.plan }
-
 // Now is the time that stamps are made of.
 func (f *Fleet) Now() int64 { return f.clock.Now() }
 
@@ -160,15 +154,7 @@ func (f *Fleet) Err() error { return errors.Join(f.errs...) }
 // Watch puts a further descriptor on the loop.
 func (f *Fleet) Watch(fd int, w Watcher) error {
 	f.watchers = append(f.watchers, w)
-	return f.control(syscall.EPOLL_CTL_ADD, fd, -len(f.watchers), syscall.EPOLLIN)
-}
-
-func (f *Fleet) control(op, fd, number int, events uint32) error {
-	ev := syscall.EpollEvent{Events: events, Fd: int32(number)}
-	if err := syscall.EpollCtl(f.epoll, op, fd, &ev); err != nil {
-		return fmt.Errorf("epoll_ctl: %w", err)
-	}
-	return nil
+	return f.poller.control(syscall.EPOLL_CTL_ADD, fd, -len(f.watchers), syscall.EPOLLIN)
 }
 
 // Poll goes on with what is due and reads what is there, after waiting for it
@@ -178,12 +164,12 @@ func (f *Fleet) Poll(timeout time.Duration) error {
 	if wait := f.due(); wait >= 0 {
 		timeout = min(timeout, wait)
 	}
-	n, err := f.wait(timeout)
+	events, err := f.poller.wait(timeout)
 	if err != nil {
 		return err
 	}
-	for i := range n {
-		ev := &f.events[i]
+	for i := range events {
+		ev := &events[i]
 		if number := int(ev.Fd); number < 0 {
 			err = f.watchers[-number-1].Readable()
 		} else {
@@ -194,18 +180,6 @@ func (f *Fleet) Poll(timeout time.Duration) error {
 		}
 	}
 	return nil
-}
-
-// wait asks without blocking first, which is cheaper on a busy loop.
-func (f *Fleet) wait(timeout time.Duration) (int, error) {
-	n, err := epollNow(f.epoll, f.events)
-	if n == 0 && err == nil && timeout > 0 {
-		n, err = epollWait(f.epoll, f.events, timeout)
-	}
-	if err != nil && !errors.Is(err, syscall.EINTR) {
-		return 0, fmt.Errorf("epoll_wait: %w", err)
-	}
-	return max(n, 0), nil
 }
 
 // due begins connections and sends pings whose time has come, and says when
@@ -270,13 +244,16 @@ func (f *Fleet) Close() error {
 			c.fd = -1
 		}
 	}
-	errs = append(errs, syscall.Close(f.epoll))
+	errs = append(errs, f.poller.close())
 	f.conns, f.watchers = nil, nil
 	return errors.Join(errs...)
 }
 
-func (f *Fleet) note(err error) {
-	if len(f.errs) < errorsKept {
-		f.errs = append(f.errs, err)
+// firstErrors remembers the first errors.
+type firstErrors []error
+
+func (e *firstErrors) add(err error) {
+	if len(*e) < errorsKept {
+		*e = append(*e, err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 
+	"github.com/carillon-rt/carillon/tests/load/stamp"
 	"github.com/carillon-rt/carillon/tests/load/tally"
 )
 
@@ -22,6 +23,21 @@ func (f *Fleet) Measure(lanes int) error {
 		}
 	}
 	return nil
+}
+
+// take counts and checks a message on the k-th channel of a connection, -1 if
+// it is none of its channels.
+func (m *measurement) take(c *conn, k int, s *stamp.Stamp, now int64) {
+	_ = m.latency.RecordValue(min(max(now-s.At, 1), latencyMax.Nanoseconds())) // within its range
+	switch {
+	case c.streams == nil || m.lanes == 0:
+		m.tally.Delivered++
+	case k < 0 || s.Lane >= m.lanes:
+		m.tally.Delivered++
+		m.tally.Unexpected++
+	default:
+		c.streams[k*m.lanes+s.Lane].Next(s.Seq, &m.tally)
+	}
 }
 
 // Tally gives what has arrived since Measure. What was published, by lane and
@@ -73,7 +89,7 @@ func (f *Fleet) eachSlow(from, to state, events uint32) error {
 			continue
 		}
 		c.state, c.streams = to, nil
-		if err := f.control(syscall.EPOLL_CTL_MOD, int(c.fd), i, events); err != nil {
+		if err := f.poller.control(syscall.EPOLL_CTL_MOD, int(c.fd), i, events); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"time"
 
 	"github.com/carillon-rt/carillon/tests/load/fleet"
@@ -48,13 +49,21 @@ var (
 
 // cases are the rows of the table of budgets.
 func cases() []one {
-	all := []string{cLoop, goLoop, gateway, oneProcess}
-	fanout := func(n, window int, length time.Duration) scenario.Setup {
-		return scenario.Setup{Kind: scenario.Fanout, Plan: sharedPlan(n), Window: window, Warmup: 300 * time.Millisecond, Length: length}
-	}
+	return slices.Concat(deliveryCases(), latencyCases(), idleCases(), connectCases(), slowCases(), publishCases(), durableCases())
+}
+
+// all are the targets that can do everything that clients ask for.
+func all() []string { return []string{cLoop, goLoop, gateway, oneProcess} }
+
+func fanout(n, window int, length time.Duration) scenario.Setup {
+	return scenario.Setup{Kind: scenario.Fanout, Plan: sharedPlan(n), Window: window, Warmup: 300 * time.Millisecond, Length: length}
+}
+
+// deliveryCases are about what a delivery costs.
+func deliveryCases() []one {
 	return []one{
 		{
-			name: "fanout-1", about: "64 B to 1,000 subscribers, one message at a time", targets: all,
+			name: "fanout-1", about: "64 B to 1,000 subscribers, one message at a time", targets: all(),
 			setup: fanout(1000, 1, 2*time.Second), how: http1, figures: perDelivery,
 			budgets: []budget{{figure: "CPU per delivery", target: gateway, of: cLoop, most: 1.25}},
 		},
@@ -64,13 +73,19 @@ func cases() []one {
 			budgets: []budget{{figure: "CPU per delivery", target: gateway, of: cLoop, most: 1.25}},
 		},
 		{
-			name: "fanout-64", about: "64 B to 1,000 subscribers, 64 messages in flight", targets: all,
+			name: "fanout-64", about: "64 B to 1,000 subscribers, 64 messages in flight", targets: all(),
 			setup: fanout(1000, 64, 2*time.Second), how: router, figures: perDelivery,
 			budgets: []budget{
 				{figure: "CPU per delivery", target: gateway, most: 0.25},
 				{figure: "delivered", target: gateway, least: 4e6},
 			},
 		},
+	}
+}
+
+// latencyCases are about many subscribers at a rate, and many channels.
+func latencyCases() []one {
+	return []one{
 		{
 			name: "paced", about: "256 B to 10,000 subscribers, 100 messages a second", targets: []string{cLoop, gateway},
 			setup: scenario.Setup{
@@ -89,6 +104,12 @@ func cases() []one {
 			how: router, figures: []string{"CPU per publication", "delivered", "p99"},
 			budgets: []budget{{figure: "CPU per publication", target: oneProcess, most: 12}},
 		},
+	}
+}
+
+// idleCases are about connections that are just there.
+func idleCases() []one {
+	return []one{
 		{
 			name: "memory-shared", about: "15,000 idle connections on one shared channel", targets: []string{goLoop, gateway}, fresh: true,
 			setup:   scenario.Setup{Kind: scenario.Idle, Plan: sharedPlan(15_000), Warmup: time.Second, Length: time.Second},
@@ -102,7 +123,19 @@ func cases() []one {
 			budgets: []budget{{figure: "memory per connection", target: gateway, most: 2}},
 		},
 		{
-			name: "connect", about: "connect and subscribe to one public channel, 10,000 connections", targets: all,
+			name: "keepalive", about: "15,000 idle connections, pinged by the server; scaled to one ping in 25 s", targets: []string{gateway},
+			setup:   scenario.Setup{Kind: scenario.Idle, Plan: sharedPlan(15_000), Warmup: 12 * time.Second, Length: 20 * time.Second},
+			figures: []string{"CPU per connection and second, at 25 s"}, derive: keepAlive,
+			budgets: []budget{{figure: "CPU per connection and second, at 25 s", target: gateway, most: 0.4}},
+		},
+	}
+}
+
+// connectCases are about connections that are made.
+func connectCases() []one {
+	return []one{
+		{
+			name: "connect", about: "connect and subscribe to one public channel, 10,000 connections", targets: all(),
 			setup:   scenario.Setup{Kind: scenario.Connect, Plan: sharedPlan(10_000)},
 			figures: []string{"CPU per connection", "connected"},
 			budgets: []budget{
@@ -111,11 +144,20 @@ func cases() []one {
 			},
 		},
 		{
-			name: "keepalive", about: "15,000 idle connections, pinged by the server; scaled to one ping in 25 s", targets: []string{gateway},
-			setup:   scenario.Setup{Kind: scenario.Idle, Plan: sharedPlan(15_000), Warmup: 12 * time.Second, Length: 20 * time.Second},
-			figures: []string{"CPU per connection and second, at 25 s"}, derive: keepAlive,
-			budgets: []budget{{figure: "CPU per connection and second, at 25 s", target: gateway, most: 0.4}},
+			name: "storm", about: "15,000 clients of private channels lose their connections and come back at once", targets: []string{oneProcess},
+			setup:   scenario.Setup{Kind: scenario.Storm, Plan: fleet.Plan{Connections: 15_000, Own: 1, Prefix: "private-", AtOnce: 1 << 20, Again: true}},
+			figures: []string{"all back after", "CPU per return", "refused"},
+			budgets: []budget{
+				{figure: "all back after", target: oneProcess, most: 5},
+				{figure: "refused", target: oneProcess, most: 0},
+			},
 		},
+	}
+}
+
+// slowCases are about clients that do not read.
+func slowCases() []one {
+	return []one{
 		{
 			name: "slow", about: "5 % of 10,000 subscribers stop reading; 6 KiB, 10 messages a second", targets: []string{gateway}, fresh: true,
 			setup: scenario.Setup{
@@ -134,18 +176,21 @@ func cases() []one {
 				{figure: "slow readers that were closed", target: gateway, least: 500},
 			},
 		},
-		{
-			name: "storm", about: "15,000 clients of private channels lose their connections and come back at once", targets: []string{oneProcess},
-			setup:   scenario.Setup{Kind: scenario.Storm, Plan: fleet.Plan{Connections: 15_000, Own: 1, Prefix: "private-", AtOnce: 1 << 20, Again: true}},
-			figures: []string{"all back after", "CPU per return", "refused"},
-			budgets: []budget{
-				{figure: "all back after", target: oneProcess, most: 5},
-				{figure: "refused", target: oneProcess, most: 0},
-			},
-		},
+	}
+}
+
+// publishCases are about publications that nobody gets.
+func publishCases() []one {
+	return []one{
 		publishCase("trigger", "POST /events, 32 connections", publishing{via: "http", bytes: 64, flight: 32}, 40),
 		publishCase("batch", "POST /batch_events with 10 events, 32 connections", publishing{via: "batch", bytes: 64, flight: 32, batch: 10}, 20),
 		publishCase("nats", "car.pub.<app> with 100 publications, 8 requests under way", publishing{via: "nats", bytes: 64, flight: 8, batch: 100}, 10),
+	}
+}
+
+// durableCases are about the journal.
+func durableCases() []one {
+	return []one{
 		{
 			name: "durable-bulk", about: "128 B from two publishers to 100 durable channels through writer, journal and gateway", targets: []string{oneProcess},
 			setup: scenario.Setup{

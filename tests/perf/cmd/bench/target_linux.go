@@ -111,7 +111,7 @@ func (t target) run(ctx context.Context, s scenario.Setup, how publishing) (*sce
 	if err != nil {
 		return nil, err
 	}
-	p, err := t.publisher(f, how)
+	p, err := t.publisher(f, s.Plan.Name, how)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
@@ -136,8 +136,8 @@ type publishing struct {
 	publishers int
 }
 
-func (t target) publisher(f *fleet.Fleet, how publishing) (publish.Publisher, error) {
-	m := publish.Message{Name: f.Plan().Name, Bytes: how.bytes}
+func (t target) publisher(f *fleet.Fleet, name func(int) string, how publishing) (publish.Publisher, error) {
+	m := publish.Message{Name: name, Bytes: how.bytes}
 	app := publish.App{Addr: t.api, ID: appID, Key: key, Secret: secret}
 	switch {
 	case how.via == "":
