@@ -39,7 +39,7 @@ type arrivals struct {
 	wake func() // immutable
 
 	// atomic
-	length atomic.Int64 // of queue
+	length atomic.Int64 // of those that wait, in queue or with whoever took them
 	closed atomic.Bool
 
 	mu sync.Mutex
@@ -64,7 +64,9 @@ func (a *arrivals) add(next arrival) bool {
 	return true
 }
 
-// take returns all that wait; give them back with done.
+// take returns all that wait; call admitted for each, and give them back with
+// done. Until then they count: a loop that is about to have fifty more
+// connections is not the emptiest.
 func (a *arrivals) take() []arrival {
 	if !a.waiting() {
 		return nil
@@ -72,10 +74,12 @@ func (a *arrivals) take() []arrival {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	taken := a.queue
-	a.length.Store(0)
 	a.queue, a.spare = a.spare[:0], nil
 	return taken
 }
+
+// admitted says that one that was taken is a connection now, or is gone.
+func (a *arrivals) admitted() { a.length.Add(-1) }
 
 // done takes back the memory of take.
 func (a *arrivals) done(taken []arrival) {
@@ -95,8 +99,8 @@ func (a *arrivals) close() {
 	for _, waiting := range a.queue {
 		waiting.drop()
 	}
+	a.length.Add(-int64(len(a.queue)))
 	a.queue = nil
-	a.length.Store(0)
 }
 
 // admitArrivals makes connections of all that wait.
@@ -107,6 +111,7 @@ func (c *core) admitArrivals() {
 	}
 	for _, a := range taken {
 		c.admit(a)
+		c.arrivals.admitted()
 	}
 	c.arrivals.done(taken)
 }
