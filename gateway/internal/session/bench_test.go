@@ -77,6 +77,9 @@ func BenchmarkKeepAlive(b *testing.B) {
 // TestAllocations: a gateway with a million idle clients is asked 40,000
 // times a second, and greets as many when another one has gone.
 func TestAllocations(t *testing.T) {
+	if withRaceDetector {
+		t.Skip("pools, also that of encoding/json, lose some at random with the race detector")
+	}
 	p, a, host, subscribe := pusher.New(""), testApp(), &mute{}, []byte(subscription)
 	if got := testing.AllocsPerRun(100, func() { connect(p, &a, host, subscribe) }); got > 4 {
 		t.Errorf("%v allocations to connect and subscribe, want 3: the session, its list, the name", got)
@@ -93,14 +96,13 @@ func TestAllocations(t *testing.T) {
 	if got := testing.AllocsPerRun(100, answered); got != 0 {
 		t.Errorf("%v allocations for a pong, want none", got)
 	}
-	// The pool of buffers loses some, more with the race detector.
 	if got := testing.AllocsPerRun(100, func() {
 		now += 25e9
 		if next := s.Tick(now); next != now+30e9 {
 			t.Fatalf("after the ping the next tick is in %d ns", next-now)
 		}
 		answered()
-	}); got > 1 {
+	}); got != 0 {
 		t.Errorf("%v allocations for a ping and its pong, want none", got)
 	}
 }
