@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -26,8 +27,13 @@ const (
 // SetUp creates or updates a stream. A size limit counts as used from the
 // start: where the server has less room than that, a stream that is there
 // keeps its limit, and a new one gets half of what would fit, so that others
-// find room too. The stream's configuration says what it has become.
+// find room too. The stream's configuration says what it has become. A stream
+// that is as it should be is left alone: several services set the same ones up
+// when they start, while others make consumers on them.
 func SetUp(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConfig, log *slog.Logger) (jetstream.Stream, error) {
+	if s, err := js.Stream(ctx, cfg.Name); err == nil && covers(s.CachedInfo().Config, cfg) {
+		return s, nil
+	}
 	s, err := js.CreateOrUpdateStream(ctx, cfg)
 	if isFull(err) {
 		want := cfg.MaxBytes
@@ -40,6 +46,18 @@ func SetUp(ctx context.Context, js jetstream.JetStream, cfg jetstream.StreamConf
 		return nil, fmt.Errorf("set up stream %s: %w", cfg.Name, err)
 	}
 	return s, nil
+}
+
+// covers says whether have is what want asks for; what want leaves at its zero
+// value is up to the server.
+func covers(have, want jetstream.StreamConfig) bool {
+	h, w := reflect.ValueOf(have), reflect.ValueOf(want)
+	for i := range w.NumField() {
+		if !w.Field(i).IsZero() && !reflect.DeepEqual(h.Field(i).Interface(), w.Field(i).Interface()) {
+			return false
+		}
+	}
+	return true
 }
 
 // fit makes do with less than cfg.MaxBytes.
