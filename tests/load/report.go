@@ -17,8 +17,8 @@ type figure struct {
 	Value float64 `json:"value"`
 }
 
-// comparable is what compare reads of a report.
-type comparable struct {
+// measured is what compare reads of a report.
+type measured struct {
 	When    time.Time `json:"when"`
 	Machine string    `json:"machine"`
 	Run     struct {
@@ -46,7 +46,7 @@ func (c Compare) Run(s Streams) error {
 	return compare(s.Out, before, after)
 }
 
-func readReport(file string) (c comparable, err error) {
+func readReport(file string) (c measured, err error) {
 	raw, err := os.ReadFile(file)
 	if err != nil {
 		return c, err
@@ -60,7 +60,7 @@ func readReport(file string) (c comparable, err error) {
 	return c, nil
 }
 
-func compare(out io.Writer, before, after comparable) error {
+func compare(out io.Writer, before, after measured) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(t, "%s\tbefore\tafter\tchange\t\n", after.Run.Scenario)
 	for _, f := range after.Result.Figures {

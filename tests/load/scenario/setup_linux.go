@@ -83,8 +83,6 @@ type Setup struct {
 	Window int
 	// Mix is the share of messages to shared channels, with Channels.
 	Mix float64
-	// Deaf is how long slow connections don't read, 0 for the whole Length.
-	Deaf time.Duration
 	// Each is how many messages are published at once.
 	Each int
 	// Servers are the processes whose CPU and memory are read, if they are on
