@@ -1,13 +1,16 @@
 package presence
 
 // Note is what the owner of a shard tells the shard's standby, which hears
-// the same deltas; or what the next owner tells the present one (Ready). It travels as JSON on subject.PresenceNotes(shard), on the
-// connection that carried the events before it: who has read the note knows
-// that the events are out.
+// the same deltas; or what a node that is to become the owner asks (Claim). It
+// travels as JSON on subject.PresenceNotes(shard), on the connection that
+// carried the events before it: who has read the note knows that the events
+// are out.
 type Note struct {
 	// Node and Incarnation are those of the sender.
 	Node        string `json:"node"`
 	Incarnation string `json:"incarnation"`
+	// Owner: the sender owns the shard.
+	Owner bool `json:"owner,omitempty"`
 	// Version is the last version that the owner gave.
 	Version uint64 `json:"version"`
 	// Applied are the deltas that were applied and announced since the last
@@ -19,8 +22,11 @@ type Note struct {
 	Full bool `json:"full,omitempty"`
 	// Next: the owner answers no more, and this node is to take over at once.
 	Next string `json:"next,omitempty"`
-	// Ready: the sender is to become the owner, and all gateways have reported
-	// to it; the present owner may release.
+	// Claim: by the membership the sender is to become the owner. An owner that
+	// is alive says so at once.
+	Claim bool `json:"claim,omitempty"`
+	// Ready: of a Claim, all gateways have reported to the sender; the present
+	// owner may release.
 	Ready bool `json:"ready,omitempty"`
 }
 

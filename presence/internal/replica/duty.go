@@ -7,6 +7,7 @@ import (
 
 // Assign follows the membership. gateways are the nodes of the live gateways.
 func (r *Replica) Assign(d Duty, gateways []string, nowMs int64, out *Output) {
+	r.awake(nowMs)
 	r.gateways, r.duty = gateways, d
 	if r.shard != nil {
 		r.shard.AwaitOnly(gateways)
@@ -46,28 +47,65 @@ func (r *Replica) yield() {
 	}
 }
 
+// awake notes that the node runs. An owner that stood still may have been
+// taken for dead: it is the owner again when nobody else turns out to be.
+func (r *Replica) awake(nowMs int64) {
+	if r.role == Owner && nowMs-r.awakeMs > stallMs && !r.duty.Sole {
+		r.stepBack(nowMs)
+	}
+	r.awakeMs = nowMs
+}
+
+// stepBack makes the owner a standby, which claims the shard if that is its
+// duty.
+func (r *Replica) stepBack(nowMs int64) {
+	r.role, r.yieldMs, r.releasedBy = Standby, 0, ""
+	r.noted, r.lag = map[string]presence.Mark{}, map[string]lagging{}
+	switch r.duty.Role {
+	case Owner:
+		r.claim(nowMs, QuietMs)
+	case None:
+		r.stop()
+	}
+}
+
 // stop forgets everything but the note that is to be sent.
 func (r *Replica) stop() {
 	r.role = None
 	r.shard, r.held, r.noted, r.lag, r.asked = nil, nil, nil, nil, nil
 }
 
+// own makes this node the owner, unless another one is: nobody hears of a
+// death and of a birth at the same time as everybody else.
 func (r *Replica) own(d Duty, nowMs int64, out *Output) {
-	switch r.role {
-	case Standby:
-		if r.Claiming() && d.Heir != "" {
-			return // still waiting for the release
-		}
-		r.promote(nowMs, out)
-	case None:
+	fresh := r.role == None
+	if fresh {
 		r.start(nowMs, out)
-		if d.Heir != "" {
-			r.role = Standby
-			r.claimMs, r.readyAt = nowMs+ClaimMs, 0
-			return
-		}
-		r.promote(nowMs, out)
+		r.role = Standby
 	}
+	switch {
+	case r.role == Owner:
+	case d.Sole:
+		r.promote(nowMs, out)
+	case !r.Claiming() && fresh && d.Heir != "":
+		r.claim(nowMs, ClaimMs)
+	case !r.Claiming():
+		r.claim(nowMs, QuietMs)
+	case d.Heir == "":
+		r.claimMs = min(r.claimMs, nowMs+QuietMs)
+	}
+}
+
+// claim makes the standby the owner when it has heard nothing of another one
+// for so long.
+func (r *Replica) claim(nowMs, patienceMs int64) {
+	r.claimMs = nowMs + patienceMs
+	r.sayClaim(nowMs)
+}
+
+func (r *Replica) sayClaim(nowMs int64) {
+	r.claimAt = nowMs + claimEveryMs
+	r.note.Claim, r.note.Ready, r.unsaid = true, !r.shard.Incomplete(), true
 }
 
 // start makes the state, if there is none, and has the gateways fill it.
@@ -102,7 +140,7 @@ func (r *Replica) askAll(nowMs int64, out *Output) {
 // reported, what they had is still unknown: the window begins.
 func (r *Replica) promote(nowMs int64, out *Output) {
 	r.role = Owner
-	r.claimMs = 0
+	r.claimMs, r.note.Claim, r.note.Ready = 0, false, false
 	r.fullAt = nowMs + FullNoteMs
 	r.shard.Own(nowMs)
 	if r.shard.Incomplete() {
@@ -150,16 +188,21 @@ func (r *Replica) Release(heir string, nowMs int64, out *Output) {
 // sayAll tells the standby everything it should have.
 func (r *Replica) sayAll() {
 	r.note.Applied, r.note.Full = r.shard.Marks(), true
-	r.unsaid = true
+	r.tell()
 }
+
+// tell says at the end of the turn that this node is the owner, with what it
+// has done.
+func (r *Replica) tell() { r.note.Owner, r.unsaid = true, true }
 
 // Tick does what is due.
 func (r *Replica) Tick(nowMs int64, out *Output) {
+	r.awake(nowMs)
 	switch r.role {
 	case Owner:
 		r.shard.Tick(nowMs, &out.Effects)
 		r.askAwaited(nowMs, out)
-		if r.yieldMs > 0 && nowMs >= r.yieldMs {
+		if r.yieldMs > 0 && nowMs >= r.yieldMs && nowMs-r.claimantMs < ClaimMs {
 			r.yield()
 			return
 		}
@@ -171,23 +214,24 @@ func (r *Replica) Tick(nowMs int64, out *Output) {
 			r.sayAll()
 		}
 	case Standby:
-		r.shard.Tick(nowMs, r.discard()) // the owner sends these
+		if !r.Claiming() {
+			r.shard.Tick(nowMs, r.discard()) // the owner sends these
+		}
 		r.askLagging(nowMs, out)
 		r.askAwaited(nowMs, out)
-		r.claim(nowMs, out)
+		r.press(nowMs, out)
 	}
 }
 
-// claim says that this node is ready to own the shard once all gateways have
-// reported, and takes it when the present owner is silent for too long.
-func (r *Replica) claim(nowMs int64, out *Output) {
+// press repeats the claim, and takes the shard when the present owner is silent
+// for too long.
+func (r *Replica) press(nowMs int64, out *Output) {
 	switch {
 	case !r.Claiming():
 	case nowMs >= r.claimMs:
 		r.promote(nowMs, out)
-	case nowMs >= r.readyAt && !r.shard.Incomplete():
-		r.readyAt = nowMs + readyMs
-		r.note.Ready, r.unsaid = true, true
+	case nowMs >= r.claimAt:
+		r.sayClaim(nowMs)
 	}
 }
 
@@ -203,9 +247,12 @@ func (r *Replica) askLagging(nowMs int64, out *Output) {
 	}
 }
 
-// Recheck asks all gateways for snapshots: deltas may have been missed. The
-// owner needs none, because nobody answered what it missed.
+// Recheck makes up for what may have been missed: all gateways are asked for
+// snapshots, and an owner may not be the only one any more.
 func (r *Replica) Recheck(nowMs int64, out *Output) {
+	if r.role == Owner && !r.duty.Sole {
+		r.stepBack(nowMs)
+	}
 	if r.role == Standby {
 		r.askAll(nowMs, out)
 	}

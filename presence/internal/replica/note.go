@@ -7,20 +7,53 @@ import (
 	"github.com/carillon-rt/carillon/proto/presence"
 )
 
-// Note takes what another node said as the owner of the shard.
+// Note takes what another node said of the shard.
 func (r *Replica) Note(n *presence.Note, nowMs int64, out *Output) {
 	if r.role == None || n.Node == r.self.Node {
 		return
 	}
+	r.awake(nowMs)
 	r.shard.RaiseVersion(n.Version)
-	if r.role == Owner {
-		if n.Ready && r.yieldMs > 0 && n.Node == r.duty.Owner {
-			r.yield()
-		}
-		return // else the memberships disagree for a moment
+	switch {
+	case r.role == Owner && n.Claim:
+		r.claimed(n, nowMs)
+	case r.role == Owner && n.Owner:
+		r.contested(n, nowMs)
+	case r.role == Standby && n.Owner:
+		r.follow(n, nowMs, out)
 	}
+}
+
+// claimed answers a node that wants to own the shard: this one lives, or
+// releases it.
+func (r *Replica) claimed(n *presence.Note, nowMs int64) {
+	if n.Node == r.duty.Owner {
+		r.claimantMs = nowMs
+		if n.Ready && r.yieldMs > 0 {
+			r.yield()
+			return
+		}
+	}
+	r.tell()
+}
+
+// contested: two nodes own the shard. The younger run steps back; if the
+// membership wants it to be the owner it becomes that in good order.
+func (r *Replica) contested(n *presence.Note, nowMs int64) {
+	switch {
+	case n.Next != "": // its last word
+	case n.Incarnation > r.self.Incarnation:
+		r.tell()
+	default:
+		r.stepBack(nowMs)
+	}
+}
+
+// follow is the standby's part: it does what the owner did.
+func (r *Replica) follow(n *presence.Note, nowMs int64, out *Output) {
 	if r.Claiming() {
-		r.claimMs = nowMs + ClaimMs // the owner lives and will release
+		r.claimMs = nowMs + ClaimMs      // the owner lives and will release
+		r.shard.Tick(nowMs, r.discard()) // and sends what was put off
 	}
 	for _, m := range n.Applied {
 		r.applied(m, nowMs, out)

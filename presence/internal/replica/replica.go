@@ -11,7 +11,8 @@
 //	deltas ──┬──> owner:   apply, announce, answer ── notes ──┐
 //	         └──> standby: hold ────────────> apply quietly <─┘
 //
-// When the owner dies, the standby becomes the owner: it knows every member
+// When the owner dies, the standby becomes the owner, once the membership has
+// lost it and it does not answer on NATS either: it knows every member
 // (also those of gateways that died with the owner), applies, announces and
 // answers what it still holds, and has the gateways send snapshots, which show
 // what it missed.
@@ -28,18 +29,25 @@ import (
 )
 
 const (
-	// YieldMs is how long an owner waits for a heavier node to be ready. One that
-	// takes over before all gateways have reported to it can't tell what is new.
+	// YieldMs is how long an owner waits for a heavier node that claims the shard
+	// to be ready. One that takes over before all gateways have reported to it
+	// can't tell what is new.
 	YieldMs = 10_000
-	// ClaimMs is how long a new owner waits for a note of the one before it: an
-	// owner that is to yield sends one every yieldingMs.
+	// ClaimMs is how long a new owner waits for a note of the one that it knows
+	// of: an owner answers a claim, and sends a note every yieldingMs when it is
+	// to yield.
 	ClaimMs    = 3500
 	yieldingMs = 500
+	// QuietMs is how long it waits where the membership shows no other owner.
+	QuietMs = 600
+	// stallMs is how long an owner may stand still: shorter than the membership
+	// and QuietMs need to make another one.
+	stallMs = 1000
+	// claimEveryMs is how often a node says that it is to own the shard.
+	claimEveryMs = 200
 	// FullNoteMs is how often the owner tells the standby everything that it
 	// should have, which finds what got lost.
 	FullNoteMs = 10_000
-	// readyMs is how often a node says that it is ready to own the shard.
-	readyMs = 200
 	// heldMax bounds the deltas held of one gateway. It has one in flight; more
 	// are held only when notes are lost.
 	heldMax = 8
@@ -68,6 +76,8 @@ type Duty struct {
 	// "" if it is alone. A node that becomes owner with nothing in its hands
 	// takes over from its heir.
 	Heir string
+	// Sole: there can't be another node.
+	Sole bool
 }
 
 // Reply goes to a gateway that waits.
@@ -108,12 +118,12 @@ type Replica struct {
 	role Role
 	duty Duty
 	// claimMs: with a duty of Owner and the role Standby, when to take over at
-	// the latest.
-	claimMs int64
+	// the latest. claimAt is when to say so next.
+	claimMs, claimAt int64
 	// yieldMs: with another duty and the role Owner, when to release at the
-	// latest.
-	yieldMs int64
-	readyAt int64 // when to say next that this node is ready
+	// latest, if the next owner was heard: at claimantMs.
+	yieldMs, claimantMs int64
+	awakeMs             int64 // when this was called last
 	// releasedBy is the incarnation of the owner that made this standby the
 	// owner before the membership did.
 	releasedBy string
@@ -164,6 +174,7 @@ func (r *Replica) Shard() *state.Shard { return r.shard }
 // Delta takes a delta, which it may keep: its strings must alias nothing that
 // changes. to is the reply subject.
 func (r *Replica) Delta(d presence.Delta, to string, nowMs int64, out *Output) {
+	r.awake(nowMs)
 	if r.role != None && (d.Snapshot || d.More) {
 		r.asked[d.Node] = nowMs // it is on its way: another request would start it over
 	}
@@ -188,7 +199,7 @@ func (r *Replica) answer(d *presence.Delta, to string, nowMs int64, out *Output)
 	case state.Applied:
 		m, _ := r.shard.Mark(d.Node)
 		r.note.Applied = append(r.note.Applied, m)
-		r.unsaid = true
+		r.tell()
 	}
 }
 
@@ -252,11 +263,12 @@ func (r *Replica) ask(node string, nowMs int64, out *Output) {
 
 // Evict takes a dead gateway out. Only the owner does: the standby hears of it.
 func (r *Replica) Evict(node, incarnation string, nowMs int64, out *Output) bool {
+	r.awake(nowMs)
 	if r.role != Owner || !r.shard.Evict(node, incarnation, nowMs, &out.Effects) {
 		return false
 	}
 	r.note.Gone = append(r.note.Gone, presence.Mark{Node: node, Incarnation: incarnation})
-	r.unsaid = true
+	r.tell()
 	return true
 }
 

@@ -28,18 +28,20 @@ type chaos struct {
 	restart bool // gateways die and come back, or not
 	moves   bool // presence nodes join and leave in good order
 	crashes bool // presence nodes die, one at a time
+	stalls  bool // presence nodes stand still for a while, and are taken for dead
+	gossip  bool // presence nodes lose sight of each other for a while, and begin alone
 }
 
 // TestSimulateStrict: whatever gets lost, and while ownership moves in good
 // order, every event is announced exactly once.
 func TestSimulateStrict(t *testing.T) {
-	simulate(t, "strict", chaos{loss: true, restart: true, moves: true})
+	simulate(t, "strict", chaos{loss: true, restart: true, moves: true, gossip: true})
 }
 
 // TestSimulateCrash: owners die without a word. An event in flight may be
 // announced twice then; what subscribers believe in the end is still true.
 func TestSimulateCrash(t *testing.T) {
-	simulate(t, "crash", chaos{loss: true, restart: true, moves: true, crashes: true})
+	simulate(t, "crash", chaos{loss: true, restart: true, moves: true, crashes: true, stalls: true, gossip: true})
 }
 
 func simulate(t *testing.T, name string, c chaos) {
@@ -102,6 +104,7 @@ var simChannels = []string{"presence-a", "news"}
 // are functions in a queue with a time.
 type sim struct {
 	rng   *rand.Rand
+	cuts  *rand.Rand // of gossip, so that seeds from before mean what they meant
 	chaos chaos
 	app   *app.App
 
@@ -137,7 +140,7 @@ func newSim(seed uint64, c chaos) *sim {
 		panic(err)
 	}
 	s := &sim{
-		rng: rand.New(rand.NewPCG(seed, 1)), chaos: c, app: apps.ByID("1"), now: simStart,
+		rng: rand.New(rand.NewPCG(seed, 1)), cuts: rand.New(rand.NewPCG(seed, 2)), chaos: c, app: apps.ByID("1"), now: simStart,
 		nodes: map[string]*node{}, gws: map[string]*gw{},
 		members: map[string]bool{}, online: map[string]bool{}, counts: map[string]uint64{},
 	}
@@ -188,6 +191,8 @@ func (s *sim) delay() int64 { return 1 + s.rng.Int64N(10) }
 func (s *sim) run() error {
 	// What happens while the first owner collects its snapshots is taken as known.
 	s.after(3000, s.mischief)
+	s.after(3000, s.cutGossip)
+	s.after(3000, s.stall)
 	for s.err == nil && len(s.events) > 0 && s.now < simStart+simChaosMs+simQuietMs {
 		e := s.events[0]
 		s.events = s.events[1:]
@@ -244,6 +249,50 @@ func (s *sim) changeNodes() {
 	case len(names) > 1 && s.chaos.moves:
 		s.leaveNode(pick)
 	}
+}
+
+// cutGossip hides some presence nodes from one of them for a while.
+func (s *sim) cutGossip() {
+	if s.calm || !s.chaos.gossip {
+		return
+	}
+	s.after(500+s.cuts.Int64N(6000), s.cutGossip)
+	long := s.cuts.Int64N(5000)
+	if s.chaos.crashes { // one fault at a time: what only the dead knew is lost
+		if s.now-s.lastOp <= 6000 {
+			return
+		}
+		s.lastOp = s.now + long
+	}
+	names := sorted(s.nodes)
+	n := s.nodes[names[s.cuts.IntN(len(names))]]
+	n.view = slices.DeleteFunc(s.view(), func(v string) bool { return !strings.HasPrefix(v, n.name+" ") && s.cuts.IntN(2) == 0 })
+	s.logf("node %s sees %v", n.name, n.view)
+	n.do(n.assign)
+	s.after(long, s.spreadView)
+}
+
+// stall stops a presence node for a while. The membership finds it dead when
+// that lasts, and alive again afterwards.
+func (s *sim) stall() {
+	if s.calm || !s.chaos.stalls {
+		return
+	}
+	s.after(1000+s.cuts.Int64N(3000), s.stall)
+	if s.now-s.lastOp <= 6000 {
+		return
+	}
+	names := sorted(s.nodes)
+	n := s.nodes[names[s.cuts.IntN(len(names))]]
+	long := s.cuts.Int64N(4000)
+	s.logf("node %s stands still for %d", n.name, long)
+	n.stalledTill, s.lastOp = s.now+long, s.now+long
+	if long > 1500 {
+		s.after(1500, func() {
+			s.spread(n.name, slices.DeleteFunc(s.view(), func(v string) bool { return strings.HasPrefix(v, n.name+" ") }))
+		})
+	}
+	s.after(long, s.spreadView)
 }
 
 // announce is what the live subjects carry.

@@ -19,8 +19,9 @@ type node struct {
 	r    *replica.Replica
 	dead bool
 	// noteAt is when the last note arrives.
-	noteAt int64
-	view   []string // "name incarnation" of the presence nodes that it sees
+	noteAt      int64
+	stalledTill int64
+	view        []string // "name incarnation" of the presence nodes that it sees
 }
 
 func (s *sim) addNode(name string) {
@@ -30,6 +31,10 @@ func (s *sim) addNode(name string) {
 	s.nodes[name] = n
 	s.logf("node %s starts", name)
 	n.tick()
+	if s.chaos.gossip && s.cuts.IntN(2) == 0 {
+		n.view = []string{name + " " + n.inc}
+		n.assign()
+	}
 	s.spreadView()
 }
 
@@ -61,20 +66,40 @@ func (s *sim) crashNode(name string) {
 }
 
 // spreadView lets every node see the nodes of now, each a bit later.
-func (s *sim) spreadView() {
-	var view []string
+func (s *sim) spreadView() { s.spread("", s.view()) }
+
+// spread shows a view to all nodes but one, each a bit later.
+func (s *sim) spread(but string, view []string) {
 	for _, name := range sorted(s.nodes) {
-		view = append(view, name+" "+s.nodes[name].inc)
-	}
-	for _, name := range sorted(s.nodes) {
+		if name == but {
+			continue
+		}
 		n := s.nodes[name]
 		// A node that leaves has flushed its last note before it tells the membership.
 		delay := 20 + s.rng.Int64N(280)
 		s.after(delay, func() {
 			n.view = view
-			n.assign()
+			n.do(n.assign)
 		})
 	}
+}
+
+// do runs something at the node, when it stands still as soon as it moves again.
+func (n *node) do(run func()) {
+	if n.sim.now < n.stalledTill {
+		n.sim.after(n.stalledTill-n.sim.now, func() { n.do(run) })
+		return
+	}
+	run()
+}
+
+// view is the presence nodes of now.
+func (s *sim) view() []string {
+	var view []string
+	for _, name := range sorted(s.nodes) {
+		view = append(view, name+" "+s.nodes[name].inc)
+	}
+	return view
 }
 
 // assign is what the driver makes of a membership.
@@ -108,7 +133,7 @@ func (n *node) tick() {
 	if n.dead {
 		return
 	}
-	n.sim.after(50, n.tick)
+	n.sim.after(50, func() { n.do(n.tick) })
 	var out replica.Output
 	n.r.Tick(n.sim.now, &out)
 	for _, m := range n.r.Suspects(func(name string) (string, bool) {
@@ -144,17 +169,13 @@ func (n *node) flush(out *replica.Output) {
 	if !ok {
 		return
 	}
+	s.logf("%s notes %+v", n.name, note)
 	// One subject keeps its order; a connection is not lossy while it lives.
 	n.noteAt = max(n.noteAt, s.now+s.delay())
 	for _, name := range sorted(s.nodes) {
 		other := s.nodes[name]
 		s.after(n.noteAt-s.now, func() {
-			if other.dead {
-				return
-			}
-			var out replica.Output
-			other.r.Note(&note, s.now, &out)
-			other.flush(&out)
+			other.do(func() { other.noted(&note) })
 		})
 	}
 }
@@ -164,17 +185,30 @@ func (s *sim) deliver(data []byte, to string) {
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 		n := s.nodes[name]
 		s.after(s.rng.Int64N(3), func() {
-			if n.dead || !n.r.Listening() {
-				return
-			}
-			d, err := presence.ParseDelta(data)
-			if err != nil {
-				s.failf("delta: %v", err)
-				return
-			}
-			var out replica.Output
-			n.r.Delta(d, to, s.now, &out)
-			n.flush(&out)
+			n.do(func() { n.take(data, to) })
 		})
 	}
+}
+
+func (n *node) take(data []byte, to string) {
+	if n.dead || !n.r.Listening() {
+		return
+	}
+	d, err := presence.ParseDelta(data)
+	if err != nil {
+		n.sim.failf("delta: %v", err)
+		return
+	}
+	var out replica.Output
+	n.r.Delta(d, to, n.sim.now, &out)
+	n.flush(&out)
+}
+
+func (n *node) noted(note *presence.Note) {
+	if n.dead {
+		return
+	}
+	var out replica.Output
+	n.r.Note(note, n.sim.now, &out)
+	n.flush(&out)
 }
