@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,10 +66,20 @@ func newEnv(t *testing.T, settings app.App) *env {
 	return e
 }
 
-// membership is the view of one node: all see the same at once.
+// membership is the view of one node: all see the same at once, except a node
+// that sees no other presence node.
 type membership struct {
 	*env
-	local cluster.Member
+	local   cluster.Member
+	blinded *atomic.Bool
+}
+
+func (m membership) Members() []cluster.Member {
+	all := m.env.Members()
+	if !m.blinded.Load() {
+		return all
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(o cluster.Member) bool { return o.HasRole("presence") && o.Node != m.local.Node })
 }
 
 func (m membership) Local() cluster.Member { return m.local }
@@ -120,16 +131,22 @@ func (e *env) remove(name string) {
 
 // presenceNode is a running node.
 type presenceNode struct {
-	svc  *node.Service
-	deps service.Deps
-	stop func()
+	svc     *node.Service
+	deps    service.Deps
+	stop    func()
+	blinded atomic.Bool // it sees no other presence node, from the next change on
 }
 
 // start runs a presence node and announces it.
 func (e *env) start(name string) *presenceNode {
 	e.t.Helper()
+	return e.startNode(name, &presenceNode{})
+}
+
+func (e *env) startNode(name string, n *presenceNode) *presenceNode {
+	e.t.Helper()
 	local := cluster.Member{Node: name, Incarnation: cluster.NewIncarnation(), Roles: []string{"presence"}}
-	deps := e.srv.DepsWith(e.t, membership{e, local})
+	deps := e.srv.DepsWith(e.t, membership{e, local, &n.blinded})
 	cfg := node.DefaultConfig()
 	cfg.Partitions = partitions
 	svc, err := node.New(cfg, deps, e.apps)
@@ -139,12 +156,13 @@ func (e *env) start(name string) *presenceNode {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- svc.Run(ctx) }()
-	n := &presenceNode{svc: svc, deps: deps, stop: sync.OnceFunc(func() {
+	n.svc, n.deps = svc, deps
+	n.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
 			e.t.Errorf("Run of %s: %v", name, err)
 		}
-	})}
+	})
 	e.t.Cleanup(n.stop)
 	e.add(local)
 	return n

@@ -35,7 +35,7 @@ func (w *worker) emit(s *seat) {
 		}
 	}
 	out.Reset()
-	if n, ok := s.replica.TakeNote(); ok && (w.view == nil || !w.view.alone) {
+	if n, ok := s.replica.TakeNote(); ok && (w.view == nil || !w.view.sole) {
 		w.notes = append(w.notes, noteOf{s.shard, n})
 	}
 }

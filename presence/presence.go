@@ -158,7 +158,7 @@ func (s *Service) watch(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-changed:
-			s.tell(ctx, command{view: newView(s.cluster.Local(), s.cluster.Members())})
+			s.tell(ctx, command{view: newView(s.cluster)})
 		case <-s.recheck:
 			s.tell(ctx, command{recheck: true})
 		}

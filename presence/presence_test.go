@@ -12,6 +12,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/carillon-rt/carillon/kit/cluster"
 	node "github.com/carillon-rt/carillon/presence"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/channel"
@@ -212,6 +213,51 @@ func TestOwnersMove(t *testing.T) {
 		want[name(i)] = append(want[name(i)], `-"u1"`)
 	}
 	check("")
+}
+
+// TestGossipCut: a node that sees no other one, from its start and later again,
+// owns nothing while the owners answer on NATS, and every event comes once.
+func TestGossipCut(t *testing.T) {
+	e := newEnv(t, app.App{})
+	p1 := e.start("p1")
+	a := e.gateway("ga")
+	const channels = 20
+	name := func(i int) string { return fmt.Sprintf("presence-%d", i) }
+	var want []string
+	everybody := func(user string) {
+		t.Helper()
+		want = append(want, fmt.Sprintf(`+%q{"n":"<%s>"}`, user, user))
+		for i := range channels {
+			a.join(name(i), user)
+			e.wantEvents(name(i), want...)
+		}
+	}
+	everybody("u1")
+	blind := &presenceNode{}
+	blind.blinded.Store(true)
+	p2 := e.startNode("p2", blind)
+	e.eventually("p2 claims all shards", func() bool { return roles(t, p2)["claiming"] == 64 })
+	everybody("u2")
+	if n := roles(t, p2)["owner"]; n > 0 {
+		t.Errorf("p2 owns %d shards, their owner lives", n)
+	}
+
+	see := func(sees bool) {
+		p2.blinded.Store(!sees)
+		e.change(func(ms []cluster.Member) []cluster.Member { return ms })
+	}
+	see(true)
+	e.eventually("the nodes share the shards", func() bool {
+		one, two := roles(t, p1), roles(t, p2)
+		return one["owner"]+two["owner"] == 64 && one["owner"] > 0 && two["owner"] > 0
+	})
+	everybody("u3")
+	see(false)
+	e.eventually("p2 claims what it does not own", func() bool { return roles(t, p2)["claiming"] > 0 })
+	everybody("u4")
+	if one, two := roles(t, p1), roles(t, p2); one["owner"]+two["owner"] != 64 {
+		t.Errorf("owners: %v and %v, want one for each of 64", one, two)
+	}
 }
 
 // membersOf lists the members that the owner knows.

@@ -19,21 +19,22 @@ type view struct {
 	duties   [subject.PresenceShards]replica.Duty
 	gateways []string          // nodes
 	live     map[string]string // gateway node -> incarnation
-	alone    bool              // there is no other presence node
+	sole     bool              // there is no other presence node, and won't be
 }
 
 // newView works out who owns what. This node counts as a presence node
 // whatever the membership says: it would not ask otherwise.
-func newView(local cluster.Member, members []cluster.Member) *view {
-	v := &view{live: map[string]string{}}
+func newView(ms cluster.Membership) *view {
+	v := &view{live: map[string]string{}, sole: cluster.IsStatic(ms)}
+	local, members := ms.Local(), ms.Members()
 	for _, m := range cluster.WithRole(members, roleGateway) {
 		v.gateways = append(v.gateways, m.Node)
 		v.live[m.Node] = m.Incarnation
 	}
 	nodes := cluster.WithRole(members, rolePresence)
-	v.alone = len(nodes) < 2
 	for shard := range v.duties {
 		v.duties[shard] = duty(local.Node, cluster.Owners(nodes, "presence/"+strconv.Itoa(shard), 2))
+		v.duties[shard].Sole = v.sole
 	}
 	return v
 }

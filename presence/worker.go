@@ -212,7 +212,12 @@ func (w *worker) assign(s *seat, nowMs int64) {
 	w.settle(s)
 }
 
+// tick does what is due. Without a connection nothing is: what would be
+// announced then might be untrue by the time that it is sent.
 func (w *worker) tick(nowMs int64) {
+	if !w.svc.nc.IsConnected() {
+		return
+	}
 	for _, s := range w.seats {
 		s.replica.Tick(nowMs, &w.out)
 		w.settle(s)

@@ -65,6 +65,13 @@ func NewStatic(local Member) Membership {
 }
 
 // static is immutable: its watchers hear the first signal and nothing more.
+// IsStatic says whether the membership is one of NewStatic: no other node will
+// ever be seen.
+func IsStatic(ms Membership) bool {
+	_, ok := ms.(*static)
+	return ok
+}
+
 type static struct{ members []Member }
 
 func (s *static) Local() Member     { return s.members[0] }

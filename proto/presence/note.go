@@ -13,8 +13,8 @@ type Note struct {
 	Owner bool `json:"owner,omitempty"`
 	// Version is the last version that the owner gave.
 	Version uint64 `json:"version"`
-	// Applied are the deltas that were applied and announced since the last
-	// note; with Full, the last one of every gateway.
+	// Applied are the deltas that the owner has applied and announced since the
+	// last note; with Full, the last one of every gateway.
 	Applied []Mark `json:"applied,omitempty"`
 	// Gone are gateways that were evicted, and that was announced.
 	Gone []Mark `json:"gone,omitempty"`
@@ -25,8 +25,8 @@ type Note struct {
 	// Claim: by the membership the sender is to become the owner. An owner that
 	// is alive says so at once.
 	Claim bool `json:"claim,omitempty"`
-	// Ready: of a Claim, all gateways have reported to the sender; the present
-	// owner may release.
+	// Ready: of a Claim, all gateways have reported to the sender: Applied lists
+	// them. The present owner may release.
 	Ready bool `json:"ready,omitempty"`
 }
 

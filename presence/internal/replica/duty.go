@@ -1,6 +1,8 @@
 package replica
 
 import (
+	"slices"
+
 	"github.com/carillon-rt/carillon/presence/internal/state"
 	"github.com/carillon-rt/carillon/proto/presence"
 )
@@ -19,6 +21,9 @@ func (r *Replica) Assign(d Duty, gateways []string, nowMs int64, out *Output) {
 		r.releasedBy, r.yieldMs = "", 0
 		r.own(d, nowMs, out)
 		return
+	}
+	if len(r.due) > 0 {
+		return // about to be the owner, whatever the membership says
 	}
 	r.claimMs = 0
 	switch {
@@ -60,7 +65,7 @@ func (r *Replica) awake(nowMs int64) {
 // duty.
 func (r *Replica) stepBack(nowMs int64) {
 	r.role, r.yieldMs, r.releasedBy = Standby, 0, ""
-	r.noted, r.lag = map[string]presence.Mark{}, map[string]lagging{}
+	clear(r.noted)
 	switch r.duty.Role {
 	case Owner:
 		r.claim(nowMs, QuietMs)
@@ -72,7 +77,7 @@ func (r *Replica) stepBack(nowMs int64) {
 // stop forgets everything but the note that is to be sent.
 func (r *Replica) stop() {
 	r.role = None
-	r.shard, r.held, r.noted, r.lag, r.asked = nil, nil, nil, nil, nil
+	r.shard, r.held, r.noted, r.due, r.lag, r.asked = nil, nil, nil, nil, nil, nil
 }
 
 // own makes this node the owner, unless another one is: nobody hears of a
@@ -106,6 +111,10 @@ func (r *Replica) claim(nowMs, patienceMs int64) {
 func (r *Replica) sayClaim(nowMs int64) {
 	r.claimAt = nowMs + claimEveryMs
 	r.note.Claim, r.note.Ready, r.unsaid = true, !r.shard.Incomplete(), true
+	r.note.Applied = nil
+	if r.note.Ready {
+		r.note.Applied = slices.DeleteFunc(r.shard.Marks(), func(m presence.Mark) bool { return !r.shard.Followed(m.Node) })
+	}
 }
 
 // start makes the state, if there is none, and has the gateways fill it.
@@ -114,7 +123,7 @@ func (r *Replica) start(nowMs int64, out *Output) {
 		return
 	}
 	r.shard = state.New(r.cfg)
-	r.noted, r.lag, r.asked = map[string]presence.Mark{}, map[string]lagging{}, map[string]int64{}
+	r.noted, r.lag, r.asked = map[string][]presence.Mark{}, map[string]lagging{}, map[string]int64{}
 	r.shard.Await(r.gateways, nowMs)
 	r.askAll(nowMs, out)
 }
@@ -140,6 +149,7 @@ func (r *Replica) askAll(nowMs int64, out *Output) {
 // reported, what they had is still unknown: the window begins.
 func (r *Replica) promote(nowMs int64, out *Output) {
 	r.role = Owner
+	r.due = nil
 	r.claimMs, r.note.Claim, r.note.Ready = 0, false, false
 	r.fullAt = nowMs + FullNoteMs
 	r.shard.Own(nowMs)
@@ -154,7 +164,7 @@ func (r *Replica) promote(nowMs int64, out *Output) {
 	}
 	clear(r.asked)
 	r.askAll(nowMs, out)
-	r.noted, r.lag = map[string]presence.Mark{}, map[string]lagging{}
+	clear(r.lag)
 	r.sayAll()
 }
 
@@ -230,7 +240,7 @@ func (r *Replica) press(nowMs int64, out *Output) {
 	case !r.Claiming():
 	case nowMs >= r.claimMs:
 		r.promote(nowMs, out)
-	case nowMs >= r.claimAt:
+	case nowMs >= r.claimAt && len(r.due) == 0:
 		r.sayClaim(nowMs)
 	}
 }

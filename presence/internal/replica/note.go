@@ -29,12 +29,27 @@ func (r *Replica) Note(n *presence.Note, nowMs int64, out *Output) {
 func (r *Replica) claimed(n *presence.Note, nowMs int64) {
 	if n.Node == r.duty.Owner {
 		r.claimantMs = nowMs
-		if n.Ready && r.yieldMs > 0 {
+		if n.Ready && r.yieldMs > 0 && r.knownTo(n) {
 			r.yield()
 			return
 		}
 	}
 	r.tell()
+}
+
+// knownTo says whether the claimant knows all of the gateways that this node
+// knows: what it does not know of a dead one would never be missed.
+func (r *Replica) knownTo(n *presence.Note) bool {
+	known := make(map[string]string, len(n.Applied))
+	for _, m := range n.Applied {
+		known[m.Node] = m.Incarnation
+	}
+	for _, m := range r.shard.Marks() {
+		if known[m.Node] < m.Incarnation {
+			return false
+		}
+	}
+	return true
 }
 
 // contested: two nodes own the shard. The younger run steps back; if the
@@ -65,8 +80,31 @@ func (r *Replica) follow(n *presence.Note, nowMs int64, out *Output) {
 		r.compareAll(n, nowMs)
 	}
 	if n.Next == r.self.Node {
-		r.releasedBy = n.Incarnation
-		r.shard.AwaitOnly(r.missing(n))
+		r.released(n, nowMs, out)
+	}
+}
+
+// released makes this node the owner, as soon as what the owner before it has
+// applied has come here: taken later it would not mean the same.
+func (r *Replica) released(n *presence.Note, nowMs int64, out *Output) {
+	r.releasedBy = n.Incarnation
+	r.shard.AwaitOnly(r.missing(n))
+	for _, m := range n.Applied {
+		if r.shard.Followed(m.Node) && !r.has(m) {
+			r.due = append(r.due, m)
+		}
+	}
+	if r.claimMs = nowMs + settleMs; len(r.due) == 0 {
+		r.promote(nowMs, out)
+	}
+}
+
+// settle promotes the node once all that was due has come.
+func (r *Replica) settle(nowMs int64, out *Output) {
+	if len(r.due) == 0 {
+		return
+	}
+	if r.due = slices.DeleteFunc(r.due, r.has); len(r.due) == 0 {
 		r.promote(nowMs, out)
 	}
 }
@@ -74,7 +112,10 @@ func (r *Replica) follow(n *presence.Note, nowMs int64, out *Output) {
 // applied follows the owner up to the mark. A snapshot makes what came before
 // it needless.
 func (r *Replica) applied(m presence.Mark, nowMs int64, out *Output) {
-	r.noted[m.Node] = m
+	if r.has(m) {
+		return
+	}
+	r.noteMark(m)
 	kept := r.held[:0]
 	var due []presence.Delta
 	for _, h := range r.held {
@@ -93,13 +134,50 @@ func (r *Replica) applied(m presence.Mark, nowMs int64, out *Output) {
 		due = due[n-1:]
 	}
 	for i := range due {
-		if own, ok := r.shard.Mark(m.Node); !ok || own.Incarnation != m.Incarnation || own.Seq < due[i].Seq {
-			r.confirm(&due[i], m, nowMs, out)
+		if refused, ok := r.announced(&due[i]); ok {
+			r.confirm(&due[i], refused, nowMs, out)
 		}
 	}
 	if _, known := r.lag[m.Node]; !known && !r.has(m) {
 		r.lag[m.Node] = lagging{m, nowMs}
 	}
+}
+
+// noteMark remembers a delta that the owner has applied and announced.
+func (r *Replica) noteMark(m presence.Mark) {
+	marks := r.noted[m.Node]
+	if n := len(marks); n > 0 && !before(marks[n-1], m.Incarnation, m.Seq) {
+		return // of a full note, which says it again
+	}
+	if len(marks) >= notedMax {
+		marks = slices.Delete(marks, 0, 1)
+	}
+	r.noted[m.Node] = append(marks, m)
+}
+
+// announced says whether an owner has announced the delta, and which of its
+// Join operations that one refused, as far as is known.
+func (r *Replica) announced(d *presence.Delta) (refused []int, ok bool) {
+	marks := r.noted[d.Node]
+	for len(marks) > 0 && before(marks[0], d.Incarnation, d.Seq) {
+		marks = marks[1:]
+	}
+	r.noted[d.Node] = marks
+	switch {
+	case len(marks) == 0:
+		delete(r.noted, d.Node)
+		return nil, false
+	case marks[0].Incarnation != d.Incarnation:
+		return nil, false
+	case marks[0].Seq == d.Seq:
+		refused = marks[0].Refused
+	}
+	return refused, true
+}
+
+// before says whether a mark is of an earlier delta.
+func before(m presence.Mark, incarnation string, seq uint64) bool {
+	return m.Incarnation < incarnation || m.Incarnation == incarnation && m.Seq < seq
 }
 
 // has says whether the state holds all up to the mark.

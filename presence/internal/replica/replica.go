@@ -43,6 +43,9 @@ const (
 	// stallMs is how long an owner may stand still: shorter than the membership
 	// and QuietMs need to make another one.
 	stallMs = 1000
+	// settleMs is how long a node to which the shard was released waits for what
+	// the owner before it has seen.
+	settleMs = 500
 	// claimEveryMs is how often a node says that it is to own the shard.
 	claimEveryMs = 200
 	// FullNoteMs is how often the owner tells the standby everything that it
@@ -51,6 +54,8 @@ const (
 	// heldMax bounds the deltas held of one gateway. It has one in flight; more
 	// are held only when notes are lost.
 	heldMax = 8
+	// notedMax bounds the marks that are remembered of one gateway.
+	notedMax = 64
 	// lagMs is how late a delta may come behind the note about it.
 	lagMs = 500
 	// askMs is how often one gateway is asked for a snapshot at most.
@@ -127,9 +132,10 @@ type Replica struct {
 	// releasedBy is the incarnation of the owner that made this standby the
 	// owner before the membership did.
 	releasedBy string
+	due        []presence.Mark // what must come before it is
 
-	held  []held                   // of a standby, in order of arrival
-	noted map[string]presence.Mark // last mark heard of each gateway
+	held  []held                     // of a standby, in order of arrival
+	noted map[string][]presence.Mark // by gateway, in order: what another owner has announced and this node may not have seen
 	lag   map[string]lagging
 	asked map[string]int64 // when each gateway was asked last
 
@@ -185,11 +191,12 @@ func (r *Replica) Delta(d presence.Delta, to string, nowMs int64, out *Output) {
 		r.answer(&d, to, nowMs, out)
 	case Standby:
 		r.hold(d, to, nowMs, out)
+		r.settle(nowMs, out)
 	}
 }
 
 func (r *Replica) answer(d *presence.Delta, to string, nowMs int64, out *Output) {
-	reply, verdict := r.shard.Apply(d, nowMs, &out.Effects)
+	reply, verdict := r.apply(d, nowMs, out)
 	if to != "" {
 		out.Replies = append(out.Replies, Reply{To: to, Reply: reply})
 	}
@@ -201,6 +208,14 @@ func (r *Replica) answer(d *presence.Delta, to string, nowMs int64, out *Output)
 		r.note.Applied = append(r.note.Applied, m)
 		r.tell()
 	}
+}
+
+// apply announces what a delta brings, unless the owner before this one has.
+func (r *Replica) apply(d *presence.Delta, nowMs int64, out *Output) (presence.Reply, state.Verdict) {
+	if refused, ok := r.announced(d); ok {
+		return r.shard.ConfirmAnswered(d, refused, nowMs, r.discard())
+	}
+	return r.shard.Apply(d, nowMs, &out.Effects)
 }
 
 // hold keeps a delta until the owner says that it has applied it.
@@ -220,8 +235,8 @@ func (r *Replica) hold(d presence.Delta, to string, nowMs int64, out *Output) {
 		}
 		n++
 	}
-	if m := r.noted[d.Node]; m.Incarnation == d.Incarnation && m.Seq == d.Seq && !r.has(m) {
-		r.confirm(&d, m, nowMs, out) // the note was faster
+	if refused, ok := r.announced(&d); ok {
+		r.confirm(&d, refused, nowMs, out) // the note was faster
 		return
 	}
 	if n >= heldMax {
@@ -232,11 +247,7 @@ func (r *Replica) hold(d presence.Delta, to string, nowMs int64, out *Output) {
 }
 
 // confirm applies what the owner has applied.
-func (r *Replica) confirm(d *presence.Delta, m presence.Mark, nowMs int64, out *Output) {
-	var refused []int
-	if m.Seq == d.Seq {
-		refused = m.Refused
-	}
+func (r *Replica) confirm(d *presence.Delta, refused []int, nowMs int64, out *Output) {
 	if r.shard.Confirm(d, refused, nowMs, r.discard()) == state.Missing {
 		r.ask(d.Node, nowMs, out)
 	}

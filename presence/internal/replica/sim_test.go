@@ -113,6 +113,7 @@ type sim struct {
 	events []event
 	nodes  map[string]*node
 	gws    map[string]*gw
+	died   map[string]int64 // runs of gateways
 	calm   bool
 	lastOp int64 // of a presence node's coming or going
 
@@ -141,7 +142,7 @@ func newSim(seed uint64, c chaos) *sim {
 	}
 	s := &sim{
 		rng: rand.New(rand.NewPCG(seed, 1)), cuts: rand.New(rand.NewPCG(seed, 2)), chaos: c, app: apps.ByID("1"), now: simStart,
-		nodes: map[string]*node{}, gws: map[string]*gw{},
+		nodes: map[string]*node{}, gws: map[string]*gw{}, died: map[string]int64{},
 		members: map[string]bool{}, online: map[string]bool{}, counts: map[string]uint64{},
 	}
 	s.addNode("p2")

@@ -40,6 +40,7 @@ func (s *sim) startGateway(name string) {
 func (s *sim) killGateway(g *gw) {
 	s.logf("gateway %s dies", g.name)
 	g.dead = true
+	s.died[g.name+" "+g.inc] = s.now
 	delete(s.gws, g.name)
 	if s.rng.IntN(2) == 0 || len(s.gws) == 0 {
 		s.startGateway(g.name)

@@ -20,13 +20,14 @@ type node struct {
 	dead bool
 	// noteAt is when the last note arrives.
 	noteAt      int64
+	deltaAt     map[string]int64 // of each gateway
 	stalledTill int64
 	view        []string // "name incarnation" of the presence nodes that it sees
 }
 
 func (s *sim) addNode(name string) {
 	s.lastOp = s.now
-	n := &node{sim: s, name: name, inc: fmt.Sprintf("%08d", s.now)}
+	n := &node{sim: s, name: name, inc: fmt.Sprintf("%08d", s.now), deltaAt: map[string]int64{}}
 	n.r = replica.New(name, n.inc, state.Config{App: func(string) *app.App { return s.app }})
 	s.nodes[name] = n
 	s.logf("node %s starts", name)
@@ -143,6 +144,9 @@ func (n *node) tick() {
 		}
 		return g.inc, true
 	}) {
+		if n.sim.now-n.sim.died[m.Node+" "+m.Incarnation] < 100 {
+			continue // what it has sent is still on its way
+		}
 		n.r.Evict(m.Node, m.Incarnation, n.sim.now, &out)
 	}
 	n.flush(&out)
@@ -184,7 +188,10 @@ func (n *node) flush(out *replica.Output) {
 func (s *sim) deliver(data []byte, to string) {
 	for _, name := range slices.Sorted(maps.Keys(s.nodes)) {
 		n := s.nodes[name]
-		s.after(s.rng.Int64N(3), func() {
+		at := s.now + s.rng.Int64N(3) + s.cuts.Int64N(20)
+		from := gwOf(to)
+		n.deltaAt[from] = max(n.deltaAt[from], at) // one connection keeps its order
+		s.after(n.deltaAt[from]-s.now, func() {
 			n.do(func() { n.take(data, to) })
 		})
 	}
@@ -194,6 +201,7 @@ func (n *node) take(data []byte, to string) {
 	if n.dead || !n.r.Listening() {
 		return
 	}
+	n.sim.logf("%s takes from %s", n.name, to)
 	d, err := presence.ParseDelta(data)
 	if err != nil {
 		n.sim.failf("delta: %v", err)

@@ -22,20 +22,35 @@ const (
 // announced to out and gives the answer.
 func (s *Shard) Apply(d *presence.Delta, nowMs int64, out *[]Effect) (presence.Reply, Verdict) {
 	g, verdict := s.apply(d, nil, nowMs, out)
-	if verdict == Missing {
-		return presence.Reply{Status: presence.Resync}, Missing
-	}
-	return presence.Reply{Results: s.results(d, g)}, verdict
+	return s.answer(d, g, verdict), verdict
 }
 
 // Confirm applies a delta as somebody else did: refused are the indices of
 // the Join operations that were refused, all others were let in.
 func (s *Shard) Confirm(d *presence.Delta, refused []int, nowMs int64, out *[]Effect) Verdict {
+	_, verdict := s.confirm(d, refused, nowMs, out)
+	return verdict
+}
+
+// ConfirmAnswered is Confirm with the answer, for a gateway that somebody else
+// may not have answered.
+func (s *Shard) ConfirmAnswered(d *presence.Delta, refused []int, nowMs int64, out *[]Effect) (presence.Reply, Verdict) {
+	g, verdict := s.confirm(d, refused, nowMs, out)
+	return s.answer(d, g, verdict), verdict
+}
+
+func (s *Shard) confirm(d *presence.Delta, refused []int, nowMs int64, out *[]Effect) (*gateway, Verdict) {
 	if refused == nil {
 		refused = []int{}
 	}
-	_, verdict := s.apply(d, refused, nowMs, out)
-	return verdict
+	return s.apply(d, refused, nowMs, out)
+}
+
+func (s *Shard) answer(d *presence.Delta, g *gateway, verdict Verdict) presence.Reply {
+	if verdict == Missing {
+		return presence.Reply{Status: presence.Resync}
+	}
+	return presence.Reply{Results: s.results(d, g)}
 }
 
 // apply does the work of both; with refused nil the limits decide.
