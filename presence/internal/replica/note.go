@@ -134,8 +134,11 @@ func (r *Replica) applied(m presence.Mark, nowMs int64, out *Output) {
 		due = due[n-1:]
 	}
 	for i := range due {
-		if refused, ok := r.announced(&due[i]); ok {
+		switch refused, k := r.heard(&due[i]); k {
+		case announced:
 			r.confirm(&due[i], refused, nowMs, out)
+		case uncertain:
+			r.ask(m.Node, nowMs, out)
 		}
 	}
 	if _, known := r.lag[m.Node]; !known && !r.has(m) {
@@ -155,9 +158,18 @@ func (r *Replica) noteMark(m presence.Mark) {
 	r.noted[m.Node] = append(marks, m)
 }
 
-// announced says whether an owner has announced the delta, and which of its
-// Join operations that one refused, as far as is known.
-func (r *Replica) announced(d *presence.Delta) (refused []int, ok bool) {
+// knowledge is what is known of a delta.
+type knowledge uint8
+
+const (
+	unheard   knowledge = iota // no owner has said that it was announced
+	announced                  // one has, with what it refused
+	uncertain                  // one has, and what it refused was not heard: only a snapshot tells
+)
+
+// heard says what owners have said of a delta, and which of its Join
+// operations were refused.
+func (r *Replica) heard(d *presence.Delta) (refused []int, k knowledge) {
 	marks := r.noted[d.Node]
 	for len(marks) > 0 && before(marks[0], d.Incarnation, d.Seq) {
 		marks = marks[1:]
@@ -166,13 +178,13 @@ func (r *Replica) announced(d *presence.Delta) (refused []int, ok bool) {
 	switch {
 	case len(marks) == 0:
 		delete(r.noted, d.Node)
-		return nil, false
+		return nil, unheard
 	case marks[0].Incarnation != d.Incarnation:
-		return nil, false
-	case marks[0].Seq == d.Seq:
-		refused = marks[0].Refused
+		return nil, unheard
+	case marks[0].Seq != d.Seq:
+		return nil, uncertain
 	}
-	return refused, true
+	return marks[0].Refused, announced
 }
 
 // before says whether a mark is of an earlier delta.

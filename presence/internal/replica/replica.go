@@ -212,8 +212,11 @@ func (r *Replica) answer(d *presence.Delta, to string, nowMs int64, out *Output)
 
 // apply announces what a delta brings, unless the owner before this one has.
 func (r *Replica) apply(d *presence.Delta, nowMs int64, out *Output) (presence.Reply, state.Verdict) {
-	if refused, ok := r.announced(d); ok {
+	switch refused, k := r.heard(d); k {
+	case announced:
 		return r.shard.ConfirmAnswered(d, refused, nowMs, r.discard())
+	case uncertain:
+		return presence.Reply{Status: presence.Resync}, state.Missing
 	}
 	return r.shard.Apply(d, nowMs, &out.Effects)
 }
@@ -235,8 +238,12 @@ func (r *Replica) hold(d presence.Delta, to string, nowMs int64, out *Output) {
 		}
 		n++
 	}
-	if refused, ok := r.announced(&d); ok {
-		r.confirm(&d, refused, nowMs, out) // the note was faster
+	switch refused, k := r.heard(&d); k {
+	case announced: // the note was faster
+		r.confirm(&d, refused, nowMs, out)
+		return
+	case uncertain:
+		r.ask(d.Node, nowMs, out)
 		return
 	}
 	if n >= heldMax {
