@@ -66,6 +66,14 @@ type letter struct {
 	due      bool // has to be sent (again)
 }
 
+// start wakes the lane if it waits for work.
+func (l *lane) start() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
 func (l *lane) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		l.queue.grow(message.BatchBytes(l.req.MaxPayload()))

@@ -40,22 +40,25 @@ func (q *queue) grow(batchBytes int) {
 	q.batchBytes = batchBytes
 }
 
-// add queues it; the publication is encoded here, by the caller.
-func (q *queue) add(it *Item) error {
+// add queues it; the publication is encoded here, by the caller. It says
+// whether the batch before is full by that: nothing is gained by waiting any
+// longer.
+func (q *queue) add(it *Item) (filled bool, err error) {
 	size := it.Pub.Size()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
-		return publisher.ErrUnavailable
+		return false, publisher.ErrUnavailable
 	}
 	if q.count >= q.countMax || (q.count > 0 && q.bytes+size > q.bytesMax) {
-		return publisher.ErrBusy
+		return false, publisher.ErrBusy
 	}
+	before := len(q.parcels)
 	p := q.open(it)
 	p.add(it)
 	q.count++
 	q.bytes += size
-	return nil
+	return before > 0 && len(q.parcels) > before, nil
 }
 
 // open gives the parcel that takes it: the last one while it has room, or a

@@ -52,7 +52,7 @@ func TestQueueKeepsOrder(t *testing.T) {
 			if rapid.IntRange(0, 2).Draw(t, "keyed") == 0 {
 				it.MsgID = fmt.Sprint("k", i)
 			}
-			if err := q.add(&it); err != nil {
+			if _, err := q.add(&it); err != nil {
 				t.Fatal(err)
 			}
 			want = append(want, string(pub.Data))
@@ -93,23 +93,23 @@ func TestQueueBounds(t *testing.T) {
 	q := &queue{countMax: 2, bytesMax: 1 << 20}
 	it := Item{Pub: &message.Publication{Channel: "c"}, Ticket: &noted{}}
 	for range 2 {
-		if err := q.add(&it); err != nil {
+		if _, err := q.add(&it); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := q.add(&it); !errors.Is(err, publisher.ErrBusy) {
+	if _, err := q.add(&it); !errors.Is(err, publisher.ErrBusy) {
 		t.Errorf("over the count: %v", err)
 	}
 	q = &queue{countMax: 100, bytesMax: 10}
 	big := Item{Pub: &message.Publication{Channel: "c", Data: make([]byte, 100)}, Ticket: &noted{}}
-	if err := q.add(&big); err != nil {
+	if _, err := q.add(&big); err != nil {
 		t.Errorf("an empty queue refuses a large publication: %v", err)
 	}
-	if err := q.add(&it); !errors.Is(err, publisher.ErrBusy) {
+	if _, err := q.add(&it); !errors.Is(err, publisher.ErrBusy) {
 		t.Errorf("over the bytes: %v", err)
 	}
 	q.close()
-	if err := q.add(&it); !errors.Is(err, publisher.ErrUnavailable) {
+	if _, err := q.add(&it); !errors.Is(err, publisher.ErrUnavailable) {
 		t.Errorf("closed: %v", err)
 	}
 }

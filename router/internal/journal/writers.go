@@ -71,8 +71,9 @@ func NewWriters(
 	return w
 }
 
-// Submit queues a publication and never blocks; the lanes start with Kick. Its
-// ticket is settled exactly once, at once when the queue is full.
+// Submit queues a publication and never blocks; the lanes start with Kick, or
+// with a full batch. Its ticket is settled exactly once, at once when the queue
+// is full.
 func (w *Writers) Submit(it *Item) {
 	if err := w.TrySubmit(it); err != nil {
 		it.Ticket.Settle(it.Index, publisher.Receipt{Err: err})
@@ -86,11 +87,15 @@ func (w *Writers) TrySubmit(it *Item) error {
 	if it.Durable {
 		l = w.durable[p]
 	}
-	if err := l.queue.add(it); err != nil {
+	filled, err := l.queue.add(it)
+	if err != nil {
 		l.counters.refused.Inc()
 		return err
 	}
 	l.dirty.Store(true)
+	if filled {
+		l.start()
+	}
 	return nil
 }
 
@@ -100,10 +105,7 @@ func (w *Writers) Kick() {
 	for _, lanes := range [2][]*lane{w.durable, w.live} {
 		for _, l := range lanes {
 			if l.dirty.Load() && l.dirty.CompareAndSwap(true, false) {
-				select {
-				case l.wake <- struct{}{}:
-				default:
-				}
+				l.start()
 			}
 		}
 	}
