@@ -91,7 +91,7 @@ func durable(apps *app.Registry) func(app, channel string) bool {
 // routers lists the live router nodes.
 func (a *API) routers() []string {
 	var nodes []string
-	for _, m := range cluster.WithRole(a.deps.Cluster.Members(), "router") {
+	for _, m := range cluster.Reachable(a.deps.Cluster.Members(), "router") {
 		nodes = append(nodes, m.Node)
 	}
 	return nodes

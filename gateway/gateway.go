@@ -214,7 +214,7 @@ func durable(apps *app.Registry) func(app, channel string) bool {
 // routers lists the live router nodes.
 func (g *Gateway) routers() []string {
 	var nodes []string
-	for _, m := range cluster.WithRole(g.deps.Cluster.Members(), routerRole) {
+	for _, m := range cluster.Reachable(g.deps.Cluster.Members(), routerRole) {
 		nodes = append(nodes, m.Node)
 	}
 	return nodes

@@ -149,18 +149,34 @@ func (s *Service) partitions(ctx context.Context) (int, error) {
 	return n, nil
 }
 
+// settleAfter is how long after a reconnect a changed membership waits: when
+// all of NATS was away nodes come back, and say so, one by one.
+const settleAfter = time.Second
+
 // watch tells the workers what every change of the membership means.
 func (s *Service) watch(ctx context.Context) {
 	changed, stop := s.cluster.Watch()
 	defer stop()
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	var unconnected time.Time // when the connection was last seen missing
+	due := false
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-changed:
-			s.tell(ctx, command{view: newView(s.cluster)})
+			due = true
 		case <-s.recheck:
 			s.tell(ctx, command{recheck: true})
+		case <-tick.C:
+		}
+		if !s.nc.IsConnected() {
+			unconnected = time.Now()
+		}
+		if due && time.Since(unconnected) > settleAfter {
+			due = false
+			s.tell(ctx, command{view: newView(s.cluster)})
 		}
 	}
 }

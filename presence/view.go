@@ -17,8 +17,8 @@ const (
 // view is what a membership means for this node. It is immutable.
 type view struct {
 	duties   [subject.PresenceShards]replica.Duty
-	gateways []string          // nodes
-	live     map[string]string // gateway node -> incarnation
+	gateways []string          // nodes of those that can report
+	live     map[string]string // gateway node -> incarnation; its members are there while it has lost NATS, too
 	sole     bool              // there is no other presence node, and won't be
 }
 
@@ -28,10 +28,12 @@ func newView(ms cluster.Membership) *view {
 	v := &view{live: map[string]string{}, sole: cluster.IsStatic(ms)}
 	local, members := ms.Local(), ms.Members()
 	for _, m := range cluster.WithRole(members, roleGateway) {
-		v.gateways = append(v.gateways, m.Node)
 		v.live[m.Node] = m.Incarnation
+		if !m.Away {
+			v.gateways = append(v.gateways, m.Node)
+		}
 	}
-	nodes := cluster.WithRole(members, rolePresence)
+	nodes := cluster.Reachable(members, rolePresence)
 	for shard := range v.duties {
 		v.duties[shard] = duty(local.Node, cluster.Owners(nodes, "presence/"+strconv.Itoa(shard), 2))
 		v.duties[shard].Sole = v.sole

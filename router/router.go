@@ -182,7 +182,7 @@ func (r *Router) assemble(p *parts, js jetstream.JetStream) {
 
 // ownsIngest says whether this router takes plain publishes.
 func (r *Router) ownsIngest() bool {
-	owner, ok := cluster.Owner(cluster.WithRole(r.deps.Cluster.Members(), Role), "ingest")
+	owner, ok := cluster.Owner(cluster.Reachable(r.deps.Cluster.Members(), Role), "ingest")
 	return ok && owner.Node == r.deps.Cluster.Local().Node
 }
 

@@ -19,6 +19,8 @@ type Member struct {
 	Roles       []string `json:"r,omitempty"`
 	Addr        string   `json:"a,omitempty"` // host:port of the node's gossip port unless the node said otherwise
 	Version     string   `json:"v,omitempty"`
+	// Away: the node has lost NATS, and can do nothing for others.
+	Away bool `json:"w,omitempty"`
 }
 
 // HasRole reports whether the member runs role.
@@ -55,6 +57,22 @@ func WithRole(ms []Member, role string) []Member {
 		if m.HasRole(role) {
 			out = append(out, m)
 		}
+	}
+	return out
+}
+
+// Reachable returns those of the members that run role which have not lost NATS; when all have, that is no reason to prefer
+// anybody, and it returns all.
+func Reachable(ms []Member, role string) []Member {
+	all := WithRole(ms, role)
+	out := make([]Member, 0, len(all))
+	for _, m := range all {
+		if !m.Away {
+			out = append(out, m)
+		}
+	}
+	if len(out) == 0 {
+		return all
 	}
 	return out
 }
@@ -136,7 +154,7 @@ func (v *view) rebuild() {
 }
 
 func sameMember(a, b Member) bool {
-	return a.Node == b.Node && a.Incarnation == b.Incarnation && a.Addr == b.Addr && a.Version == b.Version &&
+	return a.Node == b.Node && a.Incarnation == b.Incarnation && a.Addr == b.Addr && a.Version == b.Version && a.Away == b.Away &&
 		slices.Equal(a.Roles, b.Roles)
 }
 

@@ -5,14 +5,15 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"sync/atomic"
 
 	"github.com/hashicorp/memberlist"
 )
 
 // announcer gives memberlist this node's description; the other hooks of its interface are not used.
-type announcer struct{ meta []byte }
+type announcer struct{ meta *atomic.Pointer[[]byte] }
 
-func (a announcer) NodeMeta(int) []byte             { return a.meta }
+func (a announcer) NodeMeta(int) []byte             { return *a.meta.Load() }
 func (announcer) NotifyMsg([]byte)                  {}
 func (announcer) GetBroadcasts(_, _ int) [][]byte   { return nil }
 func (announcer) LocalState(bool) []byte            { return nil }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -91,6 +92,7 @@ type Cluster struct {
 	local Member
 	log   *slog.Logger
 	list  *memberlist.Memberlist
+	meta  *atomic.Pointer[[]byte] // what the node says of itself
 
 	mu     sync.Mutex
 	closed bool // guarded by mu: memberlist panics when it is told to leave after its shutdown
@@ -107,7 +109,7 @@ func New(cfg Config, local Member, log *slog.Logger) (*Cluster, error) {
 	if local.Node == "" || local.Incarnation == "" {
 		return nil, errors.New("cluster: the local member needs a node name and an incarnation")
 	}
-	c := &Cluster{view: newView(), cfg: cfg, local: local, log: log}
+	c := &Cluster{view: newView(), cfg: cfg, local: local, log: log, meta: &atomic.Pointer[[]byte]{}}
 	mc, err := c.listConfig()
 	if err != nil {
 		return nil, err
@@ -151,17 +153,44 @@ func (c *Cluster) listConfig() (*memberlist.Config, error) {
 	if mc.SecretKey, err = c.cfg.key(); err != nil {
 		return nil, err
 	}
-	meta, err := json.Marshal(c.local)
-	if err != nil {
-		return nil, fmt.Errorf("encode member: %w", err)
+	if err := c.describe(c.local); err != nil {
+		return nil, err
 	}
-	if len(meta) > memberlist.MetaMaxSize {
-		return nil, fmt.Errorf("member description takes %d bytes, gossip carries %d: shorten the node name", len(meta), memberlist.MetaMaxSize)
-	}
-	mc.Delegate = announcer{meta}
+	mc.Delegate = announcer{c.meta}
 	mc.Events = listener{c.view, c.log}
 	mc.LogOutput = logWriter{c.log}
 	return mc, nil
+}
+
+// describe sets what the node says of itself.
+func (c *Cluster) describe(m Member) error {
+	meta, err := json.Marshal(m)
+	if err != nil {
+		return fmt.Errorf("encode member: %w", err)
+	}
+	if len(meta) > memberlist.MetaMaxSize {
+		return fmt.Errorf("member description takes %d bytes, gossip carries %d: shorten the node name", len(meta), memberlist.MetaMaxSize)
+	}
+	c.meta.Store(&meta)
+	return nil
+}
+
+// SetAway tells the others whether this node has lost NATS; they learn of it within a second or two.
+func (c *Cluster) SetAway(away bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return nil
+	}
+	m := c.local
+	m.Away = away
+	if err := c.describe(m); err != nil {
+		return err
+	}
+	if err := c.list.UpdateNode(leaveTimeout); err != nil {
+		return fmt.Errorf("tell the cluster that this node is away (%v): %w", away, err)
+	}
+	return nil
 }
 
 // Local implements Membership.

@@ -3,12 +3,14 @@ package cluster_test
 import (
 	"context"
 	"encoding/base64"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/cluster"
 )
 
@@ -240,5 +242,39 @@ func TestNewRefuses(t *testing.T) {
 	taken.Listen = a.Addr()
 	if _, err := cluster.New(taken, cluster.Member{Node: "b", Incarnation: "1"}, discard()); err == nil {
 		t.Error("a taken port was bound")
+	}
+}
+
+// TestAway: a node that has lost NATS is passed over, until all have.
+func TestAway(t *testing.T) {
+	a := start(t, localConfig(), cluster.Member{Node: "a", Incarnation: "1", Roles: []string{"router"}})
+	b := start(t, localConfig(a.Addr()), cluster.Member{Node: "b", Incarnation: "1", Roles: []string{"router"}})
+	reachable := func(want ...string) {
+		t.Helper()
+		for _, n := range []*node{a, b} {
+			await.True(t, fmt.Sprintf("%s finds %v reachable", n.Local().Node, want), func() bool {
+				var got []string
+				for _, m := range cluster.Reachable(n.Members(), "router") {
+					got = append(got, m.Node)
+				}
+				return slices.Equal(got, want)
+			})
+		}
+	}
+	away := func(n *node, is bool) {
+		t.Helper()
+		if err := n.SetAway(is); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reachable("a", "b")
+	away(b, true)
+	reachable("a")
+	away(a, true)
+	reachable("a", "b")
+	away(b, false)
+	reachable("b")
+	if n := len(cluster.WithRole(a.Members(), "router")); n != 2 {
+		t.Errorf("a sees %d routers, want both", n)
 	}
 }

@@ -33,7 +33,11 @@ func membersPage(ms cluster.Membership) http.Handler {
 			if m.Node == local.Node && m.Incarnation == local.Incarnation {
 				mark = "*"
 			}
-			fmt.Fprintf(w, "%s %s\t%s\t%s\t%s\t%s\n", mark, m.Node, m.Incarnation, m.Addr, strings.Join(m.Roles, ","), m.Version)
+			away := ""
+			if m.Away {
+				away = "\thas lost NATS"
+			}
+			fmt.Fprintf(w, "%s %s\t%s\t%s\t%s\t%s%s\n", mark, m.Node, m.Incarnation, m.Addr, strings.Join(m.Roles, ","), m.Version, away)
 		}
 	})
 }

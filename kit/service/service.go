@@ -191,6 +191,7 @@ func openCluster(cfg Common, roles []string, opts Options, deps *Deps, stops *cl
 		}
 		deps.Cluster = gossip
 		stops.addRun(gossip.Run)
+		stops.addRun(watchNATS(gossip, deps.NATS, deps.Log))
 	}
 	deps.Ops.Handle("/debug/cluster", membersPage(deps.Cluster))
 	return nil

@@ -129,7 +129,7 @@ func (r *Roster) snapshotAsked(m *nats.Msg) {
 // ownersChanged makes the shards whose owner is another one now, or another
 // run of the same one, tell it everything.
 func (r *Roster) ownersChanged() {
-	nodes := cluster.WithRole(r.deps.Members.Members(), presenceRole)
+	nodes := cluster.Reachable(r.deps.Members.Members(), presenceRole)
 	for _, s := range r.shards {
 		owner, ok := cluster.Owner(nodes, fmt.Sprintf("%s/%d", presenceRole, s.number))
 		if ok == s.owned && owner.Node == s.owner.Node && owner.Incarnation == s.owner.Incarnation {

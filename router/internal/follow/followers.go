@@ -132,7 +132,7 @@ func (f *Followers) Run(ctx context.Context) error {
 
 // reconcile starts what is new and stops what was lost long enough ago.
 func (f *Followers) reconcile(ctx context.Context, now time.Time) {
-	routers := cluster.WithRole(f.members.Members(), f.cfg.Role)
+	routers := cluster.Reachable(f.members.Members(), f.cfg.Role)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for p := range f.cfg.Partitions {
@@ -230,7 +230,7 @@ func (f *Followers) sum(of func(State) float64) float64 {
 
 // CaughtUp says whether every partition that this node owns is served.
 func (f *Followers) CaughtUp() bool {
-	routers := cluster.WithRole(f.members.Members(), f.cfg.Role)
+	routers := cluster.Reachable(f.members.Members(), f.cfg.Role)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for p := range f.cfg.Partitions {
