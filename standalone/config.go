@@ -101,6 +101,11 @@ func (c *Config) settle() {
 	}
 	if !c.embedded() {
 		c.NATS.InProcess = nil
+	} else if c.NATS.User == "" && c.NATS.Token == "" && c.NATS.CredsFile == "" && c.NATS.NKeyFile == "" {
+		c.NATS.User, c.NATS.Password = c.Embedded.User, c.Embedded.Password // our own server asks this process too
+	}
+	if c.Embedded.Name == "" && c.Embedded.Cluster.Name != "" {
+		c.Embedded.Name = c.NodeName()
 	}
 	if c.API.Listen == "" && !c.Roles.Has(Gateway) {
 		c.API.Listen = api.DefaultConfig().Listen

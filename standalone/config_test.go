@@ -40,6 +40,8 @@ func TestMistakes(t *testing.T) {
 		{"a part without NATS", oneApp, []string{"roles=gateway"}, []string{"nats.urls", "only gateway"}},
 		{"a part that nobody finds", oneApp, []string{"roles=gateway", "nats.urls=nats://127.0.0.1:4222"}, []string{"cluster.listen", ":7946"}},
 		{"demo page without the rest", oneApp, []string{"roles=gateway", "nats.urls=nats://127.0.0.1:4222", "cluster.listen=:7946", "dev.page=true"}, []string{"dev.page"}},
+		{"an embedded cluster without routes", oneApp, []string{"cluster.listen=:7946", "embedded.cluster.name=c", "embedded.cluster.listen=:6222"}, []string{"embedded", "cluster.routes is empty"}},
+		{"an embedded cluster without gossip", oneApp, []string{"embedded.cluster.name=c", "embedded.cluster.listen=:6222", "embedded.cluster.routes=nats-route://h:6222"}, []string{"cluster.listen", "one of several"}},
 		{"bad address", oneApp, []string{"gateway.listen=6001"}, []string{"gateway", "6001"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -65,6 +67,15 @@ func load(t *testing.T, file string, set ...string) (standalone.Config, error) {
 	cfg := standalone.DefaultConfig()
 	err := standalone.Load(config.Source{File: name, Set: set}, &cfg)
 	return cfg, err
+}
+
+// Servers of a cluster need names of their own, without being told twice.
+func TestEmbeddedServerIsNamedAfterItsNode(t *testing.T) {
+	cfg, err := load(t, oneApp, "node.name=a", "cluster.listen=:7946",
+		"embedded.cluster.name=c", "embedded.cluster.listen=:6222", "embedded.cluster.routes=nats-route://h:6222")
+	if err != nil || cfg.Embedded.Name != "a" {
+		t.Errorf("named %q, want a (%v)", cfg.Embedded.Name, err)
+	}
 }
 
 func TestSettled(t *testing.T) {

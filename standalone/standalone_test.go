@@ -154,6 +154,17 @@ func TestRestartKeepsCachedValue(t *testing.T) {
 	}
 }
 
+// A password of the embedded server is for others: the node itself knows it.
+func TestEmbeddedPassword(t *testing.T) {
+	at, _ := start(t, "embedded.listen=127.0.0.1:0", "embedded.user=nats", "embedded.password=pw")
+	c := dial(t, at.Public)
+	c.subscribe("news", "")
+	publish(t, at.Public, apicall.Event{Name: "greeting", Data: "hello", Channels: []string{"news"}})
+	if got := c.expect("greeting").text(); got != "hello" {
+		t.Errorf("got %s, want hello", got)
+	}
+}
+
 func TestTemporaryDataIsRemoved(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	_, stop := start(t, "dev.temporary_data=true")

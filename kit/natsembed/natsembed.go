@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -25,7 +26,7 @@ const (
 
 // Config describes the embedded server.
 type Config struct {
-	Name         string        `yaml:"name" doc:"server name, stable over restarts; empty: carillon"`
+	Name         string        `yaml:"name" doc:"server name, stable over restarts and unique in a cluster; empty: carillon, in a cluster the node's name"`
 	Dir          string        `yaml:"dir" doc:"directory of JetStream's files"`
 	Listen       string        `yaml:"listen" doc:"address for clients outside this process; empty: none, port 0 picks a free one"`
 	User         string        `yaml:"user" doc:"user name that clients must give; empty: none"`
@@ -46,11 +47,14 @@ type ClusterConfig struct {
 	Name   string   `yaml:"name" doc:"cluster name, the same on all; empty: a single server"`
 	Listen string   `yaml:"listen" doc:"address for the other servers"`
 	Routes []string `yaml:"routes" doc:"nats-route:// URLs of other servers; one that is up suffices"`
+
+	User     string `yaml:"user" doc:"user name that servers give each other, the same on all; empty: any server may join"`
+	Password string `yaml:"password" secret:"true" doc:"password of that user"`
 }
 
 // DefaultConfig keeps files in ./data/nats and listens nowhere.
 func DefaultConfig() Config {
-	return Config{Name: "carillon", Dir: "data/nats", SyncInterval: time.Second, MaxPayload: 1 << 20}
+	return Config{Dir: "data/nats", SyncInterval: time.Second, MaxPayload: 1 << 20}
 }
 
 // Validate reports what the server would not start with.
@@ -69,21 +73,54 @@ func (c Config) Validate() error {
 	if c.MaxPayload < 64<<10 || c.MaxPayload > 64<<20 {
 		return fmt.Errorf("max_payload is %s, want 64KiB to 64MiB", c.MaxPayload)
 	}
-	if c.Cluster.Name == "" {
+	if (c.User == "") != (c.Password == "") {
+		return errors.New("user and password go together, only one of them is set")
+	}
+	return c.Cluster.validate()
+}
+
+func (c ClusterConfig) validate() error {
+	if c.Name == "" {
+		if c.Listen != "" || len(c.Routes) > 0 {
+			return errors.New("cluster.name is empty, but cluster.listen or cluster.routes is set: servers of a cluster need one name, the same on all")
+		}
 		return nil
 	}
-	if _, _, err := hostPort(c.Cluster.Listen); err != nil {
-		return fmt.Errorf("cluster.listen is %q, want host:port for the other servers", c.Cluster.Listen)
+	if strings.ContainsAny(c.Name, " \t") {
+		return fmt.Errorf("cluster.name is %q, want it without spaces", c.Name)
 	}
-	if len(c.Cluster.Routes) == 0 {
+	if _, _, err := hostPort(c.Listen); err != nil {
+		return fmt.Errorf("cluster.listen is %q, want host:port for the other servers", c.Listen)
+	}
+	if len(c.Routes) == 0 {
 		return errors.New("cluster.routes is empty, want the nats-route:// URLs of the servers (this one may be among them)")
 	}
-	for _, route := range c.Cluster.Routes {
+	if (c.User == "") != (c.Password == "") {
+		return errors.New("cluster.user and cluster.password go together, only one of them is set")
+	}
+	for i, route := range c.Routes {
 		if u, err := url.Parse(route); err != nil || u.Host == "" {
-			return fmt.Errorf("cluster.routes has %q, want such as nats-route://host:6222", route)
+			return fmt.Errorf("cluster.routes[%d] is not a route, want such as nats-route://host:6222", i)
+		} else if u.Port() == "" {
+			return fmt.Errorf("cluster.routes[%d] has no port, want such as nats-route://%s:6222", i, u.Hostname())
 		}
 	}
 	return nil
+}
+
+// routes are the URLs of the other servers, with what they want to be told. A user in a URL is left as it is.
+func (c ClusterConfig) routes() (urls []*url.URL, err error) {
+	for _, route := range c.Routes {
+		u, err := url.Parse(route)
+		if err != nil {
+			return nil, err
+		}
+		if c.User != "" && u.User == nil {
+			u.User = url.UserPassword(c.User, c.Password)
+		}
+		urls = append(urls, u)
+	}
+	return urls, nil
 }
 
 // hostPort splits an address; port 0 becomes the server's value for "any".
@@ -173,12 +210,9 @@ func options(cfg Config) (*server.Options, error) {
 	if opts.Cluster.Host, opts.Cluster.Port, err = hostPort(cfg.Cluster.Listen); err != nil {
 		return nil, err
 	}
-	for _, route := range cfg.Cluster.Routes {
-		u, err := url.Parse(route)
-		if err != nil {
-			return nil, err
-		}
-		opts.Routes = append(opts.Routes, u)
+	opts.Cluster.Username, opts.Cluster.Password = cfg.Cluster.User, cfg.Cluster.Password
+	if opts.Routes, err = cfg.Cluster.routes(); err != nil {
+		return nil, err
 	}
 	return opts, nil
 }

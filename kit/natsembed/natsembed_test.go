@@ -109,6 +109,24 @@ func freeAddrs(t *testing.T, n int) []string {
 	return addrs
 }
 
+// Servers that give each other no password, or a wrong one, are not one cluster.
+func TestClusterPassword(t *testing.T) {
+	addrs := freeAddrs(t, 3)
+	member := func(i int, password string) *natsembed.Server {
+		cfg := config(t)
+		cfg.Name = fmt.Sprint("n", i)
+		cfg.Cluster = natsembed.ClusterConfig{
+			Name: "test", Listen: addrs[i], Routes: []string{"nats-route://" + addrs[0]}, User: "route", Password: password,
+		}
+		return start(t, cfg)
+	}
+	one, stranger, two := member(0, "right"), member(2, "wrong"), member(1, "right")
+	await.True(t, "one and two are joined", func() bool { return one.NumRoutes() > 0 && two.NumRoutes() > 0 })
+	if n := stranger.NumRoutes(); n != 0 {
+		t.Errorf("a server with another password has %d routes", n)
+	}
+}
+
 // TestCluster starts three servers, stops the leader of a stream politely and goes on publishing.
 func TestCluster(t *testing.T) {
 	servers := make([]*natsembed.Server, 3)
@@ -188,12 +206,21 @@ func TestMistakes(t *testing.T) {
 		{"sync", func(c *natsembed.Config) { c.SyncInterval = 0 }, "sync_interval"},
 		{"payload", func(c *natsembed.Config) { c.MaxPayload = 1 }, "max_payload is 1, want"},
 		{"cluster address", func(c *natsembed.Config) { c.Cluster.Name = "c" }, "cluster.listen"},
+		{"cluster without a name", func(c *natsembed.Config) { c.Cluster.Routes = []string{"nats-route://h:6222"} }, "cluster.name is empty"},
+		{"cluster name", func(c *natsembed.Config) { c.Cluster.Name = "my cluster" }, "without spaces"},
+		{"user without a password", func(c *natsembed.Config) { c.User = "u" }, "user and password go together"},
+		{"route user without a password", func(c *natsembed.Config) {
+			c.Cluster = natsembed.ClusterConfig{Name: "c", Listen: ":0", Routes: []string{"nats-route://h:6222"}, User: "u"}
+		}, "cluster.user and cluster.password go together"},
+		{"route without a port", func(c *natsembed.Config) {
+			c.Cluster = natsembed.ClusterConfig{Name: "c", Listen: ":0", Routes: []string{"nats-route://host"}}
+		}, "cluster.routes[0] has no port, want such as nats-route://host:6222"},
 		{"no routes", func(c *natsembed.Config) {
 			c.Cluster = natsembed.ClusterConfig{Name: "c", Listen: ":0"}
 		}, "cluster.routes is empty"},
 		{"route", func(c *natsembed.Config) {
 			c.Cluster = natsembed.ClusterConfig{Name: "c", Listen: ":0", Routes: []string{"host"}}
-		}, `cluster.routes has "host"`},
+		}, "cluster.routes[0] is not a route"},
 		{"taken port", func(c *natsembed.Config) { c.Listen = taken.Addr().String() }, "address already in use"},
 	}
 	for _, tt := range tests {
