@@ -26,6 +26,11 @@ help: ## list the targets
 run: build ## build, then start everything in one process with a demo page (http://127.0.0.1:6001/)
 	$(DIST)/carillon serve --dev
 
+DATA ?=
+.PHONY: cluster
+cluster: build ## build, then start a cluster of three nodes on this machine; DATA=<dir> keeps its files
+	$(DIST)/carillon cluster $(if $(DATA),--data $(DATA))
+
 .PHONY: build
 build: ## build dist/carillon
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(DIST)/carillon ./standalone/cmd/carillon

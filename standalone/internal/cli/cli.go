@@ -26,17 +26,19 @@ const (
 
 // commands is the grammar of the command line.
 type commands struct {
-	Serve   serveCommand  `cmd:"" help:"Run a node: all services in one process, or some of them."`
-	Config  configCommand `cmd:"" help:"Check and describe the configuration."`
-	Health  healthCommand `cmd:"" help:"Ask a running node whether it is ready; exit code 1 when it is not."`
-	Publish publishCmd    `cmd:"" help:"Publish an event over the HTTP API."`
-	Bench   load.Command  `cmd:"" help:"Load-test a server: this one, or any that speaks a protocol it knows."`
-	Sign    signCommand   `cmd:"" help:"Make the signatures that an application's backend makes."`
-	Version versionCmd    `cmd:"" help:"Print the version."`
+	Serve   serveCommand   `cmd:"" help:"Run a node: all services in one process, or some of them."`
+	Cluster clusterCommand `cmd:"" help:"Run a cluster of three nodes on this machine, to develop against."`
+	Config  configCommand  `cmd:"" help:"Check and describe the configuration."`
+	Health  healthCommand  `cmd:"" help:"Ask a running node whether it is ready; exit code 1 when it is not."`
+	Publish publishCmd     `cmd:"" help:"Publish an event over the HTTP API."`
+	Bench   load.Command   `cmd:"" help:"Load-test a server: this one, or any that speaks a protocol it knows."`
+	Sign    signCommand    `cmd:"" help:"Make the signatures that an application's backend makes."`
+	Version versionCmd     `cmd:"" help:"Print the version."`
 }
 
 // surroundings are what commands use of the process.
 type surroundings struct {
+	stdin          io.Reader
 	stdout, stderr io.Writer
 	env            []string
 }
@@ -45,7 +47,7 @@ type surroundings struct {
 type exit int
 
 // Main runs the command line args (os.Args[1:]) and returns the exit code.
-func Main(ctx context.Context, args, env []string, stdout, stderr io.Writer) (code int) {
+func Main(ctx context.Context, args, env []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
 	defer func() {
 		switch e := recover().(type) {
 		case nil:
@@ -59,7 +61,7 @@ func Main(ctx context.Context, args, env []string, stdout, stderr io.Writer) (co
 	parser, err := kong.New(&grammar,
 		kong.Name("carillon"), kong.Description("A broadcasting platform on NATS that speaks the Pusher protocol."),
 		kong.Writers(stdout, stderr), kong.Exit(func(c int) { panic(exit(c)) }), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(surroundings{stdout, stderr, env}, load.Streams{Out: stdout, Err: stderr}))
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Bind(surroundings{stdin, stdout, stderr, env}, load.Streams{Out: stdout, Err: stderr}))
 	if err != nil {
 		return report(stderr, err)
 	}

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 func carillon(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	var out, errs bytes.Buffer
-	code = Main(t.Context(), args, nil, &out, &errs)
+	code = Main(t.Context(), args, nil, strings.NewReader(""), &out, &errs)
 	return code, out.String(), errs.String()
 }
 
@@ -74,6 +74,7 @@ func TestCommands(t *testing.T) {
 		{"sign with a short master key", []string{"sign", "channel", "1.2", "private-encrypted-a", "--master-key", "MDEy"}, 2, "32 bytes"},
 		{"sign a request", []string{"sign", "request", "get", "/apps/1001/channels", "--query", "info=a,b"}, 0, "curl 'http://127.0.0.1:6001/apps/1001/channels?auth_key=carillon-dev-key&"},
 		{"sign a request with a query in its path", []string{"sign", "request", "GET", "/apps?x=1"}, 2, "--query"},
+		{"a cluster of two", []string{"cluster", "--nodes", "2"}, 2, "want 3 to 9"},
 		{"key without secret", []string{"publish", "1", "c", "e", "d", "--key", "k"}, 2, "go together"},
 		{"publish to an encrypted channel", []string{"publish", "1001", "private-encrypted-a", "e", "d"}, 2, "--master-key"},
 		{"publish to nobody", []string{"publish", "1001", "c", "e", "d", "--url", "http://127.0.0.1:1"}, 1, "call the API"},
@@ -104,7 +105,7 @@ func TestConfigFileFromEnvironment(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out, errs bytes.Buffer
-	code := Main(t.Context(), []string{"config", "check"}, []string{"CARILLON_CONFIG=" + file}, &out, &errs)
+	code := Main(t.Context(), []string{"config", "check"}, []string{"CARILLON_CONFIG=" + file}, strings.NewReader(""), &out, &errs)
 	if code != ExitUsage || !strings.Contains(errs.String(), file+":1: nonsense") {
 		t.Errorf("code %d: %s", code, errs.String())
 	}
@@ -133,7 +134,7 @@ func TestServe(t *testing.T) {
 	go func() {
 		done <- Main(ctx, []string{
 			"serve", "--dev", "--addresses-file", addresses, "--set", "gateway.listen=127.0.0.1:0", "--set", "ops.listen=127.0.0.1:0",
-		}, nil, &out, &errs)
+		}, nil, strings.NewReader(""), &out, &errs)
 	}()
 	stop := sync.OnceValue(func() int {
 		cancel()
