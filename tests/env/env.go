@@ -1,12 +1,14 @@
 // Package env starts Carillon for tests, as processes of the real binary:
-// everything in one, or every service apart over one NATS server. It waits
-// until they are ready, shows their last log lines when a test fails, and
-// stops them at its end.
+// everything in one, or every service apart over one NATS server or a cluster
+// of them, whose processes and connections tests may break. It waits until
+// they are ready, shows their last log lines when a test fails, and stops
+// them at its end.
 package env
 
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -31,13 +33,22 @@ type Cluster struct {
 	// Nodes are all processes.
 	Nodes []*Node
 	// NATS is the server that services apart share; nil with one process,
-	// which has its own.
+	// which has its own, and with Brokers.
 	NATS *natstest.TestServer
+	// Brokers are the NATS servers as processes.
+	Brokers []*Broker
 
 	t      testing.TB
 	cfg    config
 	gossip string
 }
+
+const (
+	// replicasMax is how many copies the streams have with enough Brokers.
+	replicasMax = 3
+	// brokerPartitions is the partition count with Brokers.
+	brokerPartitions = 16
+)
 
 // config is what the options set.
 type config struct {
@@ -48,6 +59,11 @@ type config struct {
 	set      []string
 	routers  int
 	presence int
+	authsvc  int
+	apis     int
+	brokers  int
+	proxied  bool
+	logDir   string
 	dev      bool
 }
 
@@ -77,6 +93,26 @@ func Routers(n int) Option { return func(c *config) { c.routers = n } }
 // told otherwise.
 func PresenceNodes(n int) Option { return func(c *config) { c.presence = n } }
 
+// Authorizers says how many authsvc there are with Apart; one unless told
+// otherwise.
+func Authorizers(n int) Option { return func(c *config) { c.authsvc = n } }
+
+// APIs says how many api nodes there are with Apart; one unless told
+// otherwise.
+func APIs(n int) Option { return func(c *config) { c.apis = n } }
+
+// Brokers has Apart use a cluster of n NATS servers, each a process of its
+// own that may be killed and started again. Streams have a copy on each of
+// up to three.
+func Brokers(n int) Option { return func(c *config) { c.brokers = n } }
+
+// Proxied has every process reach each of the Brokers through a proxy of its
+// own, Node.Link.
+func Proxied() Option { return func(c *config) { c.proxied = true } }
+
+// LogDir keeps all logs in this directory, a file for each process.
+func LogDir(dir string) Option { return func(c *config) { c.logDir = dir } }
+
 // Config adds YAML to every process's configuration.
 func Config(yaml string) Option { return func(c *config) { c.extra = yaml } }
 
@@ -100,18 +136,22 @@ func Start(t testing.TB, options ...Option) *Cluster {
 }
 
 func (c *Cluster) startApart() {
-	c.NATS = natstest.Server(c.t)
+	if c.cfg.brokers > 0 {
+		c.startBrokers()
+	} else {
+		c.NATS = natstest.Server(c.t)
+	}
 	c.gossip = seed(c.t)
 	for _, service := range []struct {
 		role  string
 		count int
-	}{{"router", c.cfg.routers}, {"authsvc", 1}, {"presence", c.cfg.presence}} {
+	}{{"router", c.cfg.routers}, {"authsvc", c.cfg.authsvc}, {"presence", c.cfg.presence}, {"api", c.cfg.apis}} {
 		c.Node(service.role, service.role)
 		for i := 1; i < service.count; i++ {
 			c.Node(fmt.Sprint(service.role, "-", i), service.role)
 		}
 	}
-	c.API = c.Node("api", "api")
+	c.API = c.Named("api")
 	for i := range c.cfg.gateways {
 		c.Gateways = append(c.Gateways, c.Node(fmt.Sprint("gateway-", i), "gateway"))
 	}
@@ -139,25 +179,36 @@ func (c *Cluster) Node(name, role string) *Node {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		c.t.Fatal(err)
 	}
+	n := &Node{Process: Process{Name: name, t: c.t}, addresses: filepath.Join(dir, "addresses.json")}
+	if c.cfg.proxied {
+		n.Link = newLink(c.t, c.Brokers)
+	}
 	file := filepath.Join(dir, "carillon.yaml")
-	if err := os.WriteFile(file, []byte(c.yaml(name, dir)), 0o600); err != nil {
+	if err := os.WriteFile(file, []byte(c.yaml(n, dir)), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
-	n := &Node{Name: name, t: c.t, addresses: filepath.Join(dir, "addresses.json")}
-	n.args = []string{"serve", "--config", file, "--addresses-file", n.addresses}
-	if c.cfg.dev {
-		n.args = append(n.args, "--dev")
-	}
-	if role != "" {
-		n.args = append(n.args, "--roles", role)
-	}
-	for _, pair := range c.cfg.set {
-		n.args = append(n.args, "--set", pair)
+	n.command = c.command(file, n.addresses, role)
+	if c.cfg.logDir != "" {
+		n.keepLog(filepath.Join(c.cfg.logDir, name+".log"))
 	}
 	n.start()
 	n.stopAtEnd()
 	c.Nodes = append(c.Nodes, n)
 	return n
+}
+
+func (c *Cluster) command(file, addresses, role string) func() *exec.Cmd {
+	args := []string{"serve", "--config", file, "--addresses-file", addresses}
+	if c.cfg.dev {
+		args = append(args, "--dev")
+	}
+	if role != "" {
+		args = append(args, "--roles", role)
+	}
+	for _, pair := range c.cfg.set {
+		args = append(args, "--set", pair)
+	}
+	return func() *exec.Cmd { return Command(c.t, nil, args...) }
 }
 
 // Named is the process with this name: with Apart the name of its role, with
@@ -173,18 +224,22 @@ func (c *Cluster) Named(name string) *Node {
 	return nil
 }
 
-func (c *Cluster) yaml(name, dir string) string {
+func (c *Cluster) yaml(n *Node, dir string) string {
 	var b strings.Builder
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	p("node: {name: %s}", name)
+	p("node: {name: %s}", n.Name)
 	p("log: {level: info, format: text}")
 	p("ops: {listen: \"127.0.0.1:0\"}")
 	p("gateway: {listen: \"127.0.0.1:0\", drain: {propagation: 0s, window: 100ms, slack: 2s}}")
-	p("api: {listen: \"127.0.0.1:0\"}")
-	if c.NATS == nil {
+	p("api: {listen: \"127.0.0.1:0\", webhook: {replicas: %d}}", max(1, min(len(c.Brokers), replicasMax)))
+	if !c.cfg.apart {
 		p("embedded: {dir: %s}", dir)
 	} else {
-		p("nats: {urls: [%q]}", c.NATS.URL())
+		p("nats: {urls: [%s]}", strings.Join(c.brokerURLs(n), ", "))
+		if len(c.Brokers) > 0 {
+			replicas := min(len(c.Brokers), replicasMax)
+			p("router: {partitions: %d, replicas: %d}\npresence: {replicas: %d}", brokerPartitions, replicas, replicas)
+		}
 		p("cluster: {listen: \"127.0.0.1:0\", seeds: [%q]}", c.gossip)
 	}
 	p("apps:")

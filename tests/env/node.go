@@ -1,15 +1,11 @@
 package env
 
 import (
-	"bytes"
-	"crypto/md5"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,21 +17,19 @@ import (
 )
 
 const (
-	readyWithin = 30 * time.Second
-	stopWithin  = 30 * time.Second
-	logShown    = 60 // lines of each process, when a test fails
+	readyWithin  = 30 * time.Second
+	stopWithin   = 30 * time.Second
+	answerWithin = 5 * time.Second
+	logShown     = 60 // lines of each process, when a test fails
 )
 
-// Node is one process.
+// Node is one process of Carillon.
 type Node struct {
-	Name string
+	Process
+	// Link is how the process reaches NATS, with Proxied; nil without.
+	Link *Link
 
-	t         testing.TB
-	args      []string
 	addresses string
-	cmd       *exec.Cmd
-	exited    chan struct{} // closed when the process has ended
-	log       tail
 	addr      Addresses
 }
 
@@ -54,16 +48,7 @@ var binary = sync.OnceValues(func() (string, error) {
 	if given := os.Getenv("CARILLON_BIN"); given != "" {
 		return given, nil
 	}
-	here, err := os.Getwd()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(os.TempDir(), fmt.Sprintf("carillon-%x", md5.Sum([]byte(here))), "carillon")
-	out, err := exec.Command("go", "build", "-o", path, "github.com/carillon-rt/carillon/standalone/cmd/carillon").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build carillon: %w\n%s", err, out)
-	}
-	return path, nil
+	return build("carillon", "github.com/carillon-rt/carillon/standalone/cmd/carillon")
 })
 
 // Command is the real binary with arguments and, of the variables that begin
@@ -78,34 +63,13 @@ func Command(t testing.TB, vars []string, args ...string) *exec.Cmd {
 	// Variables that tests use would be unknown settings to the process.
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CARILLON_") })
 	cmd.Env = append(cmd.Env, vars...)
-	// A test process that is killed takes its children with it.
+	return endWithUs(cmd)
+}
+
+// endWithUs has a test process that is killed take the command with it.
+func endWithUs(cmd *exec.Cmd) *exec.Cmd {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
-}
-
-func (n *Node) start() {
-	n.t.Helper()
-	cmd := Command(n.t, nil, n.args...)
-	cmd.Stdout, cmd.Stderr = &n.log, &n.log
-	if err := cmd.Start(); err != nil {
-		n.t.Fatalf("start %s: %v", n.Name, err)
-	}
-	exited := make(chan struct{})
-	n.cmd, n.exited = cmd, exited
-	go func() {
-		_ = cmd.Wait()
-		close(exited)
-	}()
-}
-
-// stopAtEnd stops what runs then.
-func (n *Node) stopAtEnd() {
-	n.t.Cleanup(func() {
-		n.end(syscall.SIGTERM)
-		if n.t.Failed() {
-			n.t.Logf("last log lines of %s:\n%s", n.Name, n.log.String())
-		}
-	})
 }
 
 // Restart starts the process again, with the same files, after it has been
@@ -119,9 +83,7 @@ func (n *Node) Restart() {
 // StartAgain is Restart that does not wait.
 func (n *Node) StartAgain() {
 	n.t.Helper()
-	select {
-	case <-n.exited:
-	default:
+	if n.Running() {
 		n.t.Fatalf("%s still runs: stop it before it is started again", n.Name)
 	}
 	if err := os.Remove(n.addresses); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -135,22 +97,39 @@ func (n *Node) StartAgain() {
 func (n *Node) WaitReady() {
 	n.t.Helper()
 	await.Within(n.t, readyWithin, n.Name+" is ready", func() bool {
-		select {
-		case <-n.exited:
+		if !n.Running() {
 			n.t.Fatalf("%s has ended: %s", n.Name, n.log.String())
-		default:
 		}
-		raw, err := os.ReadFile(n.addresses)
-		if err != nil || json.Unmarshal(raw, &n.addr) != nil || n.addr.Ops == "" {
-			return false
-		}
-		res, err := http.Get("http://" + n.addr.Ops + "/readyz")
-		if err != nil {
-			return false
-		}
-		res.Body.Close()
-		return res.StatusCode == http.StatusOK
+		return n.Ready()
 	})
+}
+
+// Ready says whether the process answers that it is ready.
+func (n *Node) Ready() bool {
+	at, ok := n.Addresses()
+	if !ok {
+		return false
+	}
+	n.addr = at
+	return answers("http://" + at.Ops + "/readyz")
+}
+
+// Addresses is where the process listens now; false while it has not said so.
+// Any goroutine may ask.
+func (n *Node) Addresses() (at Addresses, ok bool) {
+	raw, err := os.ReadFile(n.addresses)
+	return at, err == nil && json.Unmarshal(raw, &at) == nil && at.Ops != ""
+}
+
+// answers says whether a GET is answered with 200 in time.
+func answers(url string) bool {
+	client := http.Client{Timeout: answerWithin, Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Get(url)
+	if err != nil {
+		return false
+	}
+	res.Body.Close()
+	return res.StatusCode == http.StatusOK
 }
 
 // Public, API and Ops are host:port.
@@ -170,85 +149,3 @@ func (n *Node) Ops() string { return n.addr.Ops }
 // NATS is the URL of the embedded NATS server; "" if there is none, or if it
 // listens nowhere (embedded.listen).
 func (n *Node) NATS() string { return n.addr.NATS }
-
-// PID is the process's id.
-func (n *Node) PID() int { return n.cmd.Process.Pid }
-
-// Stop sends SIGTERM and waits for the process to end.
-func (n *Node) Stop() { n.end(syscall.SIGTERM) }
-
-// Terminate sends SIGTERM and does not wait.
-func (n *Node) Terminate() {
-	n.t.Helper()
-	if err := n.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		n.t.Fatalf("terminate %s: %v", n.Name, err)
-	}
-}
-
-// ExitCode waits for the process to end and gives its exit code, -1 if a
-// signal ended it.
-func (n *Node) ExitCode() int {
-	n.t.Helper()
-	select {
-	case <-n.exited:
-	case <-time.After(stopWithin):
-		n.t.Fatalf("%s did not end within %s", n.Name, stopWithin)
-	}
-	return n.cmd.ProcessState.ExitCode()
-}
-
-// Kill ends the process with SIGKILL.
-func (n *Node) Kill() { n.end(syscall.SIGKILL) }
-
-func (n *Node) end(signal os.Signal) {
-	select {
-	case <-n.exited:
-		return
-	default:
-	}
-	if err := n.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		n.t.Errorf("signal %s: %v", n.Name, err)
-	}
-	select {
-	case <-n.exited:
-	case <-time.After(stopWithin):
-		n.t.Errorf("%s did not end within %s of %v; killed", n.Name, stopWithin, signal)
-		_ = n.cmd.Process.Kill()
-		<-n.exited
-	}
-}
-
-// Log is what the process has written last.
-func (n *Node) Log() string { return n.log.String() }
-
-// tail keeps the last lines that were written.
-type tail struct {
-	mu sync.Mutex
-	// guarded by mu
-	lines []string
-	rest  []byte
-}
-
-// Write implements io.Writer.
-func (l *tail) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.rest = append(l.rest, p...)
-	for {
-		line, rest, ok := bytes.Cut(l.rest, []byte("\n"))
-		if !ok {
-			return len(p), nil
-		}
-		l.lines = append(l.lines, string(line))
-		l.rest = append([]byte(nil), rest...)
-		if len(l.lines) > logShown {
-			l.lines = l.lines[1:]
-		}
-	}
-}
-
-func (l *tail) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Join(append(append([]string(nil), l.lines...), string(l.rest)), "\n")
-}

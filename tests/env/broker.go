@@ -1,0 +1,144 @@
+package env
+
+import (
+	"crypto/md5"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/carillon-rt/carillon/kit/await"
+)
+
+// Broker is one process of the real NATS server, in a cluster of such.
+type Broker struct {
+	Process
+
+	client, monitor, route string // host:port
+}
+
+// serverBinary is the path of nats-server, of the version that Carillon embeds,
+// built now.
+var serverBinary = sync.OnceValues(func() (string, error) {
+	return build("nats-server", "github.com/nats-io/nats-server/v2")
+})
+
+// build builds a command for this package's tests; the next run of the same
+// package replaces it.
+func build(name, pkg string) (string, error) {
+	here, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(os.TempDir(), fmt.Sprintf("carillon-%x", md5.Sum([]byte(here))), name)
+	out, err := exec.Command("go", "build", "-o", path, pkg).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	}
+	return path, nil
+}
+
+// startBrokers starts the servers and waits until they can store.
+func (c *Cluster) startBrokers() {
+	c.t.Helper()
+	binary, err := serverBinary()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	ports := freePorts(c.t, 3*c.cfg.brokers)
+	for i := range c.cfg.brokers {
+		c.Brokers = append(c.Brokers, &Broker{
+			Process: Process{Name: fmt.Sprint("nats-", i), t: c.t},
+			client:  ports[3*i], monitor: ports[3*i+1], route: ports[3*i+2],
+		})
+	}
+	var routes []string
+	for _, b := range c.Brokers {
+		routes = append(routes, strconv.Quote("nats-route://"+b.route))
+	}
+	for _, b := range c.Brokers {
+		file := filepath.Join(c.t.TempDir(), b.Name+".conf")
+		if err := os.WriteFile(file, []byte(b.conf(c.t.TempDir(), routes)), 0o600); err != nil {
+			c.t.Fatal(err)
+		}
+		b.command = func() *exec.Cmd { return endWithUs(exec.Command(binary, "--config", file)) }
+		if c.cfg.logDir != "" {
+			b.keepLog(filepath.Join(c.cfg.logDir, b.Name+".log"))
+		}
+		b.start()
+		b.stopAtEnd()
+	}
+	for _, b := range c.Brokers {
+		await.Within(c.t, readyWithin, b.Name+" is ready", b.Ready)
+	}
+}
+
+// conf is the server's configuration. It does not tell clients of the other
+// servers: they would go there past their proxies.
+func (b *Broker) conf(dir string, routes []string) string {
+	return fmt.Sprintf(`server_name: %s
+listen: %q
+http: %q
+jetstream: {store_dir: %q, max_file: 4G, max_mem: 512M, sync_interval: 1s}
+cluster: {name: tests, listen: %q, routes: [%s], no_advertise: true}
+`, b.Name, b.client, b.monitor, dir, b.route, strings.Join(routes, ", "))
+}
+
+// StartAgain starts the server on the same ports with the same files, after it
+// has ended, and does not wait.
+func (b *Broker) StartAgain() {
+	b.t.Helper()
+	if b.Running() {
+		b.t.Fatalf("%s still runs: stop it before it is started again", b.Name)
+	}
+	b.start()
+}
+
+// Ready says whether the server takes clients and its streams are as new as
+// their leaders'.
+func (b *Broker) Ready() bool { return answers("http://" + b.monitor + "/healthz") }
+
+// URL is where clients connect, past any proxy.
+func (b *Broker) URL() string { return "nats://" + b.client }
+
+// brokerURLs are the servers as the process has to be told, quoted.
+func (c *Cluster) brokerURLs(n *Node) (urls []string) {
+	if len(c.Brokers) == 0 {
+		return []string{strconv.Quote(c.NATS.URL())}
+	}
+	for i, b := range c.Brokers {
+		url := b.URL()
+		if n.Link != nil {
+			url = "nats://" + n.Link.proxies[i].addr()
+		}
+		urls = append(urls, strconv.Quote(url))
+	}
+	return urls
+}
+
+// Ports from below those that systems give to outgoing connections (from
+// 32768 on Linux): a server that is started again finds its own free.
+const portsFrom, portsTo = 20000, 32000
+
+// freePorts gives addresses that nobody listened at a moment ago.
+func freePorts(t testing.TB, n int) (addrs []string) {
+	t.Helper()
+	for attempts := 0; len(addrs) < n; attempts++ {
+		if attempts > 100*n {
+			t.Fatal("find free ports: there are none")
+		}
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", portsFrom+rand.IntN(portsTo-portsFrom)))
+		if err != nil {
+			continue
+		}
+		defer l.Close() // not before all are found: none twice
+		addrs = append(addrs, l.Addr().String())
+	}
+	return addrs
+}
