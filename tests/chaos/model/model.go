@@ -1,0 +1,336 @@
+// Package model says whether the record of a chaos run keeps the promises. It
+// is pure: entries in, violations out; what happened, and how it was recorded,
+// is not its business.
+package model
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/carillon-rt/carillon/tests/chaos/record"
+)
+
+// Promise is what was broken.
+type Promise string
+
+// The promises that are checked.
+const (
+	// Order (P1): on a durable channel everybody sees the journal's order, which
+	// is each publisher's; elsewhere the order of each publisher.
+	Order Promise = "P1 order"
+	// Gap (P2): who stays connected misses nothing that the journal has.
+	Gap Promise = "P2 gap"
+	// Stored (P4): what was acknowledged is in the journal once, with all its
+	// repeats; what was not, at most once.
+	Stored Promise = "P4 stored"
+	// Twice: nobody gets a publication twice, or one that nobody sent.
+	Twice Promise = "P2 twice"
+	// Presence (P5): at the end rosters are true.
+	Presence Promise = "P5 presence"
+	// PresenceEvents (P5): member_added and member_removed alternate for each
+	// user, beginning with the roster.
+	PresenceEvents Promise = "P5 events"
+	// Works (P8): everything works again when the faults are over, without a
+	// restart of what survived them.
+	Works Promise = "P8 works"
+)
+
+// Violation is one breach of a promise.
+type Violation struct {
+	Promise Promise
+	Text    string
+}
+
+func (v Violation) String() string { return string(v.Promise) + ": " + v.Text }
+
+// Report is what Check found.
+type Report struct {
+	Violations []Violation
+	// What the run consisted of.
+	Publications, Acknowledged, Retried, Unknown, Stored int
+	Sessions, Lost, Events, MemberEvents, Faults         int
+}
+
+// Of gives the violations of these promises.
+func (r Report) Of(promises ...Promise) (vs []Violation) {
+	for _, v := range r.Violations {
+		if slices.Contains(promises, v.Promise) {
+			vs = append(vs, v)
+		}
+	}
+	return vs
+}
+
+// Except gives the violations of all other promises.
+func (r Report) Except(promises ...Promise) (vs []Violation) {
+	for _, v := range r.Violations {
+		if !slices.Contains(promises, v.Promise) {
+			vs = append(vs, v)
+		}
+	}
+	return vs
+}
+
+// Summary is a line for people.
+func (r Report) Summary() string {
+	return fmt.Sprintf("%d faults; %d publications (%d acknowledged, %d of them after failed attempts, %d unknown), %d stored; "+
+		"%d connections (%d lost), %d events and %d member events received; %d violations",
+		r.Faults, r.Publications, r.Acknowledged, r.Retried, r.Unknown, r.Stored,
+		r.Sessions, r.Lost, r.Events, r.MemberEvents, len(r.Violations))
+}
+
+// Channels says of a channel name what it is.
+type Channels struct {
+	// Durable says whether the journal has what is published there.
+	Durable func(channel string) bool
+	// Presence says whether it has members.
+	Presence func(channel string) bool
+}
+
+// Check reads a whole record.
+func Check(entries []record.Entry, channels Channels) Report {
+	h := read(entries)
+	h.channels = channels
+	h.checkJournal()
+	for _, s := range h.sessions {
+		h.checkSession(s)
+	}
+	h.checkRosters()
+	h.checkFinal()
+	h.report.Faults = count(entries, record.Fault)
+	return h.report
+}
+
+func count(entries []record.Entry, k record.Kind) (n int) {
+	for i := range entries {
+		if entries[i].Kind == k {
+			n++
+		}
+	}
+	return n
+}
+
+// publication is what is known of one.
+type publication struct {
+	actor, channel, id string
+	at                 int // entry of its publishing
+	acknowledged       int // entry, 0 while it is not
+	keyed              bool
+	before             *publication // of the same publisher on this channel
+	index              int          // in the journal of its channel, -1 if it is not there
+}
+
+// session is one connection.
+type session struct {
+	number  int
+	actor   string
+	open    bool
+	left    bool // closed because the actor wanted it
+	topics  map[string]*topic
+	strange []string // events without a subscription, and the like
+}
+
+// topic is a session's subscription to one channel.
+type topic struct {
+	channel string
+	at      int // entry of the success
+	user    string
+	roster  map[string]bool
+	seen    []string      // ids of events
+	members []memberEvent // in the order in which they came
+}
+
+type memberEvent struct {
+	added bool
+	user  string
+}
+
+// history is the record, sorted by what it is about.
+type history struct {
+	channels     Channels
+	report       Report
+	publications map[string]*publication
+	journal      map[string][]*publication // by channel
+	sessions     []*session
+	rosters      []record.Entry
+	finals       []string
+}
+
+func (h *history) violate(p Promise, format string, args ...any) {
+	h.report.Violations = append(h.report.Violations, Violation{p, fmt.Sprintf(format, args...)})
+}
+
+// read sorts the record.
+func read(entries []record.Entry) *history {
+	h := &history{publications: map[string]*publication{}, journal: map[string][]*publication{}}
+	last := map[string]*publication{} // by publisher and channel
+	bySession := map[int]*session{}
+	for i := range entries {
+		e := &entries[i]
+		switch e.Kind {
+		case record.Publish, record.Acknowledged, record.Unknown, record.Refused:
+			h.readPublishing(i, e, last)
+		case record.Connected, record.Subscribed, record.Event, record.Added, record.Removed, record.Closed:
+			h.readSession(i, e, bySession)
+		case record.Journal:
+			h.readJournal(e)
+		case record.Roster:
+			h.rosters = append(h.rosters, *e)
+		case record.Final:
+			h.finals = append(h.finals, e.ID)
+		case record.Died:
+			h.violate(Works, "%s ended by itself", e.Text)
+		}
+	}
+	return h
+}
+
+func (h *history) readPublishing(i int, e *record.Entry, last map[string]*publication) {
+	if e.Kind == record.Publish {
+		lane := e.Actor + " " + e.Channel
+		p := &publication{actor: e.Actor, channel: e.Channel, id: e.ID, at: i, keyed: e.Keyed, before: last[lane], index: -1}
+		last[lane], h.publications[e.ID] = p, p
+		h.report.Publications++
+		return
+	}
+	p := h.publications[e.ID]
+	if p == nil {
+		h.violate(Works, "the record answers %s, which nobody published", e.ID)
+		return
+	}
+	switch e.Kind {
+	case record.Acknowledged:
+		p.acknowledged = i
+		h.report.Acknowledged++
+		if e.Attempts > 0 {
+			h.report.Retried++
+		}
+	case record.Unknown:
+		h.report.Unknown++
+		if p.keyed {
+			h.violate(Works, "%s was never acknowledged: %s", e.ID, e.Text)
+		}
+	case record.Refused:
+		h.violate(Works, "%s was refused: %s", e.ID, e.Text)
+	}
+}
+
+// readJournal takes the journal's publications, which come in its order.
+func (h *history) readJournal(e *record.Entry) {
+	h.report.Stored++
+	p := h.publications[e.ID]
+	switch {
+	case p == nil:
+		h.violate(Stored, "the journal has %s on %s, which nobody published", e.ID, e.Channel)
+	case p.channel != e.Channel:
+		h.violate(Stored, "the journal has %s on %s, it was published to %s", e.ID, e.Channel, p.channel)
+	case p.index >= 0:
+		h.violate(Stored, "the journal has %s on %s twice, again at position %d", e.ID, e.Channel, e.Position)
+	default:
+		p.index = len(h.journal[e.Channel])
+		h.journal[e.Channel] = append(h.journal[e.Channel], p)
+	}
+}
+
+func (h *history) readSession(i int, e *record.Entry, bySession map[int]*session) {
+	s := bySession[e.Session]
+	if e.Kind == record.Connected {
+		s = &session{number: e.Session, actor: e.Actor, open: true, topics: map[string]*topic{}}
+		bySession[e.Session] = s
+		h.sessions = append(h.sessions, s)
+		h.report.Sessions++
+		return
+	}
+	if s == nil {
+		h.violate(Works, "the record has %s of connection %d, which was never made", e.Kind, e.Session)
+		return
+	}
+	if e.Kind == record.Closed {
+		s.open, s.left = false, e.Left
+		if !e.Left {
+			h.report.Lost++
+		}
+		return
+	}
+	if e.Kind == record.Subscribed {
+		t := &topic{channel: e.Channel, at: i, user: e.User, roster: map[string]bool{}}
+		for _, u := range e.Users {
+			t.roster[u] = true
+		}
+		s.topics[e.Channel] = t
+		return
+	}
+	t := s.topics[e.Channel]
+	if t == nil {
+		s.strange = append(s.strange, fmt.Sprintf("%s %s%s on %s before it was subscribed", e.Kind, e.ID, e.User, e.Channel))
+		return
+	}
+	switch e.Kind {
+	case record.Event:
+		t.seen = append(t.seen, e.ID)
+		h.report.Events++
+	case record.Added, record.Removed:
+		t.members = append(t.members, memberEvent{e.Kind == record.Added, e.User})
+		h.report.MemberEvents++
+	}
+}
+
+// checkSession checks what one connection saw.
+func (h *history) checkSession(s *session) {
+	for _, what := range s.strange {
+		h.violate(Twice, "%s got %s", s, what)
+	}
+	for _, channel := range slices.Sorted(maps.Keys(s.topics)) {
+		t := s.topics[channel]
+		h.checkPublishersOrder(s, t)
+		if h.channels.Durable(channel) {
+			h.checkDurable(s, t)
+		}
+		if h.channels.Presence(channel) {
+			h.checkMembers(s, t)
+		}
+	}
+}
+
+func (s *session) String() string { return fmt.Sprintf("%s (connection %d)", s.actor, s.number) }
+
+// checkFinal wants everybody to be there at the end and to have got what was
+// published last.
+func (h *history) checkFinal() {
+	if len(h.finals) == 0 {
+		h.violate(Works, "nothing was published at the end")
+	}
+	latest := map[string]*session{}
+	for _, s := range h.sessions {
+		latest[s.actor] = s
+	}
+	for _, actor := range slices.Sorted(maps.Keys(latest)) {
+		s := latest[actor]
+		if !s.open {
+			if !s.left {
+				h.violate(Works, "%s is not connected at the end", actor)
+			}
+			continue
+		}
+		for _, id := range h.finals {
+			p := h.publications[id]
+			if p == nil || s.topics[p.channel] == nil {
+				continue
+			}
+			if !slices.Contains(s.topics[p.channel].seen, id) {
+				h.violate(Works, "%s did not get %s, the last one on %s", s, id, p.channel)
+			}
+		}
+	}
+}
+
+// few writes the first of many.
+func few(ids []string) string {
+	const most = 5
+	if len(ids) <= most {
+		return strings.Join(ids, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(ids[:most], ", "), len(ids)-most)
+}

@@ -1,0 +1,152 @@
+// Package schedule makes up what is broken in a chaos run, and when. It is
+// pure: the same seed gives the same faults. Who carries them out is not its
+// business.
+package schedule
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Kind is a way to break something.
+type Kind string
+
+// Kinds of faults. What is killed or stopped is started again at the end of
+// the fault.
+const (
+	Kill  Kind = "kill"  // SIGKILL
+	Stop  Kind = "stop"  // SIGTERM
+	Pause Kind = "pause" // SIGSTOP, and SIGCONT at the end
+	Cut   Kind = "cut"   // nothing passes between a process and NATS
+	Delay Kind = "delay" // everything between them takes longer
+
+	KillBroker  Kind = "kill-broker"
+	StopBroker  Kind = "stop-broker"
+	PauseBroker Kind = "pause-broker"
+
+	// KillRole kills all processes of one role at once.
+	KillRole Kind = "kill-role"
+	// KillBrokers kills all NATS servers at once.
+	KillBrokers Kind = "kill-brokers"
+)
+
+// Kinds are all of them.
+func Kinds() []Kind {
+	return []Kind{Kill, Stop, Pause, Cut, Delay, KillBroker, StopBroker, PauseBroker, KillRole, KillBrokers}
+}
+
+// Topology is what there is to break.
+type Topology struct {
+	// Roles are the names of the processes of each role.
+	Roles   map[string][]string
+	Brokers []string
+	// Indispensable are roles of which KillRole may not take all: nobody else
+	// knows what they know.
+	Indispensable []string
+}
+
+// Fault is one thing broken.
+type Fault struct {
+	Kind    Kind
+	Targets []string
+	After   time.Duration // from the beginning of the round
+	For     time.Duration
+}
+
+func (f Fault) String() string {
+	return fmt.Sprintf("%s %s for %s", f.Kind, strings.Join(f.Targets, ", "), f.For)
+}
+
+// Round is faults that overlap. Everything is mended and well before the next
+// one: the promises cover so much at a time.
+type Round struct {
+	Faults []Fault
+	Pause  time.Duration // after the round, with nothing broken
+}
+
+// Schedule makes one round after the other.
+type Schedule struct {
+	rng   *rand.Rand
+	top   Topology
+	kinds []Kind
+	roles []string // sorted
+}
+
+// New makes the schedule of a seed, of these kinds of faults only.
+func New(seed uint64, top Topology, kinds []Kind) *Schedule {
+	s := &Schedule{rng: rand.New(rand.NewPCG(seed, 0)), top: top, kinds: kinds}
+	for role := range top.Roles {
+		s.roles = append(s.roles, role)
+	}
+	slices.Sort(s.roles)
+	return s
+}
+
+// Next makes the next round. At most one process of a role and one NATS server
+// are broken at a time, unless all of them are; with all NATS servers nothing
+// else is.
+func (s *Schedule) Next() Round {
+	r := Round{Pause: s.between(time.Second, 3*time.Second)}
+	taken := map[string]bool{} // roles, and "" for NATS
+	for range 1 + s.rng.IntN(2) {
+		f, of := s.fault()
+		if taken[of] || (f.Kind == KillBrokers && len(r.Faults) > 0) {
+			continue
+		}
+		taken[of] = true
+		r.Faults = append(r.Faults, f)
+		if f.Kind == KillBrokers {
+			break
+		}
+	}
+	return r
+}
+
+// fault makes one, and says which role it is of.
+func (s *Schedule) fault() (f Fault, of string) {
+	f = Fault{Kind: s.kinds[s.rng.IntN(len(s.kinds))], After: s.between(0, 2*time.Second)}
+	switch f.Kind {
+	case KillBrokers:
+		f.Targets, f.For = s.top.Brokers, s.between(time.Second, 6*time.Second)
+		return f, ""
+	case KillBroker, StopBroker, PauseBroker:
+		f.Targets, f.For = []string{s.one(s.top.Brokers)}, s.between(500*time.Millisecond, 6*time.Second)
+		return f, ""
+	case KillRole:
+		of = s.one(slices.DeleteFunc(slices.Clone(s.roles), func(r string) bool { return slices.Contains(s.top.Indispensable, r) }))
+		f.Targets, f.For = s.top.Roles[of], s.between(500*time.Millisecond, 4*time.Second)
+		return f, of
+	}
+	of = s.one(s.roles)
+	f.Targets, f.For = []string{s.one(s.top.Roles[of])}, s.between(500*time.Millisecond, 6*time.Second)
+	if f.Kind == Cut && s.rng.IntN(3) == 0 { // longer than either side of a connection waits
+		f.For = s.between(12*time.Second, 18*time.Second)
+	}
+	return f, of
+}
+
+func (s *Schedule) one(of []string) string { return of[s.rng.IntN(len(of))] }
+
+// between gives a duration in whole milliseconds.
+func (s *Schedule) between(least, most time.Duration) time.Duration {
+	return least + time.Duration(s.rng.Int64N(int64((most-least)/time.Millisecond)))*time.Millisecond
+}
+
+// Step is the beginning or the end of a fault.
+type Step struct {
+	At    time.Duration // from the beginning of the round
+	Fault Fault
+	End   bool
+}
+
+// Steps are what has to be done in a round, in order.
+func (r Round) Steps() (steps []Step) {
+	for _, f := range r.Faults {
+		steps = append(steps, Step{At: f.After, Fault: f}, Step{At: f.After + f.For, Fault: f, End: true})
+	}
+	slices.SortStableFunc(steps, func(a, b Step) int { return int(a.At - b.At) })
+	return steps
+}

@@ -1,0 +1,108 @@
+package schedule_test
+
+import (
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/carillon-rt/carillon/tests/chaos/schedule"
+)
+
+var topology = schedule.Topology{
+	Roles: map[string][]string{
+		"gateway": {"gateway-0", "gateway-1"}, "router": {"router", "router-1"}, "presence": {"presence", "presence-1"},
+	},
+	Brokers:       []string{"nats-0", "nats-1", "nats-2"},
+	Indispensable: []string{"gateway", "presence"},
+}
+
+func rounds(seed uint64, n int, kinds ...schedule.Kind) (rs []schedule.Round) {
+	s := schedule.New(seed, topology, kinds)
+	for range n {
+		rs = append(rs, s.Next())
+	}
+	return rs
+}
+
+func TestSeedRepeats(t *testing.T) {
+	if a, b := rounds(7, 50, schedule.Kinds()...), rounds(7, 50, schedule.Kinds()...); !reflect.DeepEqual(a, b) {
+		t.Error("one seed gives two schedules")
+	}
+	if a, b := rounds(7, 50, schedule.Kinds()...), rounds(8, 50, schedule.Kinds()...); reflect.DeepEqual(a, b) {
+		t.Error("two seeds give one schedule")
+	}
+}
+
+// roleOf gives the role of a process, "" for a NATS server.
+func roleOf(name string) string {
+	for role, names := range topology.Roles {
+		if slices.Contains(names, name) {
+			return role
+		}
+	}
+	return ""
+}
+
+// Whatever the seed: no more is broken at a time than the promises cover, and
+// every kind has its turn.
+func TestFaultsKeepWithinThePromises(t *testing.T) {
+	met := map[schedule.Kind]bool{}
+	for seed := range uint64(50) {
+		for _, r := range rounds(seed, 40, schedule.Kinds()...) {
+			if len(r.Faults) == 0 || len(r.Faults) > 2 || r.Pause <= 0 {
+				t.Fatalf("seed %d: round %+v", seed, r)
+			}
+			roles := map[string]bool{}
+			for _, f := range r.Faults {
+				met[f.Kind] = true
+				role := roleOf(f.Targets[0])
+				if roles[role] {
+					t.Errorf("seed %d: %v breaks a role twice", seed, r.Faults)
+				}
+				roles[role] = true
+				if f.Kind == schedule.KillRole && slices.Contains(topology.Indispensable, role) {
+					t.Errorf("seed %d: %v takes all of an indispensable role", seed, f)
+				}
+				if f.Kind == schedule.KillBrokers && len(r.Faults) > 1 {
+					t.Errorf("seed %d: %v breaks more than NATS", seed, r.Faults)
+				}
+				if f.Kind != schedule.KillRole && f.Kind != schedule.KillBrokers && len(f.Targets) != 1 {
+					t.Errorf("seed %d: %v breaks several", seed, f)
+				}
+				if f.For <= 0 || f.For > 20*time.Second {
+					t.Errorf("seed %d: %v", seed, f)
+				}
+			}
+		}
+	}
+	for _, k := range schedule.Kinds() {
+		if !met[k] {
+			t.Errorf("no %s in all these rounds", k)
+		}
+	}
+}
+
+func TestOnlyTheKindsAskedFor(t *testing.T) {
+	for _, r := range rounds(1, 50, schedule.Pause, schedule.KillBroker) {
+		for _, f := range r.Faults {
+			if f.Kind != schedule.Pause && f.Kind != schedule.KillBroker {
+				t.Errorf("got %v", f)
+			}
+		}
+	}
+}
+
+func TestStepsAreInOrder(t *testing.T) {
+	a := schedule.Fault{Kind: schedule.Kill, Targets: []string{"router"}, After: time.Second, For: 3 * time.Second}
+	b := schedule.Fault{Kind: schedule.Pause, Targets: []string{"gateway-0"}, After: 2 * time.Second, For: time.Second}
+	want := []schedule.Step{
+		{At: time.Second, Fault: a},
+		{At: 2 * time.Second, Fault: b},
+		{At: 3 * time.Second, Fault: b, End: true},
+		{At: 4 * time.Second, Fault: a, End: true},
+	}
+	if got := (schedule.Round{Faults: []schedule.Fault{a, b}}).Steps(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
