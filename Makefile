@@ -39,7 +39,7 @@ build: ## build dist/carillon
 
 .PHONY: check
 check: static ## what must pass before every commit: formatting, vet, staticcheck, modules, short tests
-	packages=$$(go list work | grep -v -e /tests/e2e -e /tests/operations); go test -short $$packages
+	packages=$$(go list work | grep -v -e /tests/e2e -e /tests/operations -e '/tests/chaos$$'); go test -short $$packages
 
 .PHONY: static
 static: format vet lint modules rules
@@ -97,6 +97,14 @@ e2e: e2e-deps build ## only the tests of module tests: several processes, real S
 e2e-race: e2e-deps ## the real SDKs against a binary with the race detector, which ends at the first race
 	go build -race -o $(DIST)/carillon-race ./standalone/cmd/carillon
 	GORACE=halt_on_error=1 CARILLON_BIN=$(DIST)/carillon-race go test -count=1 -timeout 10m ./tests/e2e ./tests/operations ./tests/badinput
+
+SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
+MINUTES ?= 2
+CHAOSFLAGS ?=
+.PHONY: chaos
+chaos: build ## break one part of a cluster after the other for MINUTES (2) and check what clients saw; SEED repeats the faults
+	@echo "make chaos SEED=$(SEED) MINUTES=$(MINUTES) CHAOSFLAGS='$(CHAOSFLAGS)'"
+	CARILLON_BIN=$(DIST)/carillon go test -count=1 -v -timeout $$(($(MINUTES) + 10))m ./tests/chaos -run '^TestChaos$$' -args -seed $(SEED) -minutes $(MINUTES) $(CHAOSFLAGS)
 
 # The SDKs that tests/sdk pins, in their own folders there, and a browser.
 .PHONY: e2e-deps

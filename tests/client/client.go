@@ -22,7 +22,8 @@ import (
 	"github.com/carillon-rt/carillon/proto/signature"
 )
 
-// Patience is how long Dial and each Expect wait at most.
+// Patience is how long Dial and each Expect wait at most, unless told
+// otherwise.
 const Patience = 20 * time.Second
 
 // Client is one connection. It is used by one goroutine at a time, except that
@@ -36,6 +37,7 @@ type Client struct {
 	tb          testing.TB
 	conn        net.Conn
 	key, secret string
+	patience    time.Duration
 }
 
 // Frame is one message of the server.
@@ -72,6 +74,7 @@ type options struct {
 	secret     string
 	tls        *tls.Config
 	readBuffer int
+	patience   time.Duration
 }
 
 // WithSecret lets the client sign what it subscribes to and signs in with.
@@ -83,6 +86,9 @@ func WithTLS(c *tls.Config) Option { return func(o *options) { o.tls = c } }
 // WithReadBuffer sets the bytes that the client's kernel buffers, for a
 // client that reads slowly.
 func WithReadBuffer(bytes int) Option { return func(o *options) { o.readBuffer = bytes } }
+
+// WithPatience has Dial and each Read wait for as long as this, not Patience.
+func WithPatience(d time.Duration) Option { return func(o *options) { o.patience = d } }
 
 // Dial connects to the app with this key at addr, host:port, and closes the
 // connection at the end of the test.
@@ -99,11 +105,11 @@ func Dial(tb testing.TB, addr, key string, opts ...Option) *Client {
 // and is a ws.StatusError for an HTTP answer. It may be called from any
 // goroutine of the test.
 func TryDial(tb testing.TB, addr, key string, opts ...Option) (*Client, error) {
-	var o options
+	o := options{patience: Patience}
 	for _, set := range opts {
 		set(&o)
 	}
-	ctx, cancel := context.WithTimeout(tb.Context(), Patience)
+	ctx, cancel := context.WithTimeout(tb.Context(), o.patience)
 	defer cancel()
 	scheme, dialer := "ws", ws.Dialer{NetDial: o.dial, TLSConfig: o.tls}
 	if o.tls != nil {
@@ -121,7 +127,7 @@ func TryDial(tb testing.TB, addr, key string, opts ...Option) (*Client, error) {
 		conn = &earlyConn{conn, bytes.NewReader(slices.Clone(first))}
 		ws.PutReader(early)
 	}
-	c := &Client{tb: tb, conn: conn, key: key, secret: o.secret}
+	c := &Client{tb: tb, conn: conn, key: key, secret: o.secret, patience: o.patience}
 	tb.Cleanup(c.Close)
 	return c, c.hello()
 }
@@ -178,10 +184,10 @@ func (c *Client) Conn() net.Conn { return c.conn }
 
 // Read gives the next frame. Pings are answered and not shown. A connection
 // that the server closed is a wsutil.ClosedError with the code; nothing for
-// Patience is os.ErrDeadlineExceeded.
+// as long as the client's patience is os.ErrDeadlineExceeded.
 func (c *Client) Read() (Frame, error) {
 	for {
-		if err := c.conn.SetReadDeadline(time.Now().Add(Patience)); err != nil {
+		if err := c.conn.SetReadDeadline(time.Now().Add(c.patience)); err != nil {
 			return Frame{}, err
 		}
 		raw, err := wsutil.ReadServerText(c.conn)

@@ -7,11 +7,13 @@ package env
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/carillon-rt/carillon/kit/cluster"
 	"github.com/carillon-rt/carillon/kit/natstest"
@@ -45,7 +47,8 @@ type Cluster struct {
 
 const (
 	// replicasMax is how many copies the streams have with enough Brokers.
-	replicasMax = 3
+	replicasMax    = 3
+	defaultHistory = 5 * time.Minute
 	// brokerPartitions is the partition count with Brokers.
 	brokerPartitions = 16
 )
@@ -64,6 +67,7 @@ type config struct {
 	brokers  int
 	proxied  bool
 	logDir   string
+	history  time.Duration
 	dev      bool
 }
 
@@ -110,6 +114,10 @@ func Brokers(n int) Option { return func(c *config) { c.brokers = n } }
 // own, Node.Link.
 func Proxied() Option { return func(c *config) { c.proxied = true } }
 
+// History has durable channels keep what is that old; five minutes unless told
+// otherwise.
+func History(ttl time.Duration) Option { return func(c *config) { c.history = ttl } }
+
 // LogDir keeps all logs in this directory, a file for each process.
 func LogDir(dir string) Option { return func(c *config) { c.logDir = dir } }
 
@@ -119,7 +127,7 @@ func Config(yaml string) Option { return func(c *config) { c.extra = yaml } }
 // Start starts a cluster and returns when all of it is ready.
 func Start(t testing.TB, options ...Option) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t}
+	c := &Cluster{t: t, cfg: config{history: defaultHistory}}
 	for _, o := range options {
 		o(&c.cfg)
 	}
@@ -163,7 +171,7 @@ func seed(t testing.TB) string {
 	cfg := cluster.DefaultConfig()
 	cfg.Listen = "127.0.0.1:0"
 	member := cluster.Member{Node: "tests", Incarnation: cluster.NewIncarnation()}
-	m, err := cluster.New(cfg, member, natstest.Logger(t))
+	m, err := cluster.New(cfg, member, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatalf("start the gossip seed: %v", err)
 	}
@@ -246,7 +254,7 @@ func (c *Cluster) yaml(n *Node, dir string) string {
 	p("  - id: %q", AppID)
 	p("    keys: [{key: %s, secret: %s}, {key: second-key, secret: second-secret}]", Key, Secret)
 	p("    client_events: true\n    subscription_count: true\n    watchlist: true")
-	p("    policies: [{match: \"durable-*\", history: {size: 100, ttl: 5m}}]")
+	p("    policies: [{match: \"durable-*\", history: {size: 100, ttl: %s}}]", c.cfg.history)
 	if c.cfg.hookURL != "" {
 		p("    webhooks: [{url: %q}]", c.cfg.hookURL)
 	}

@@ -60,7 +60,7 @@ func (p *Process) keepLog(path string) {
 func (p *Process) stopAtEnd() {
 	p.t.Cleanup(func() {
 		p.end(syscall.SIGTERM)
-		if p.t.Failed() {
+		if p.t.Failed() && p.file == nil {
 			p.t.Logf("last log lines of %s:\n%s", p.Name, p.log.String())
 		}
 	})

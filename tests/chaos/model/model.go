@@ -18,7 +18,8 @@ type Promise string
 // The promises that are checked.
 const (
 	// Order (P1): on a durable channel everybody sees the journal's order, which
-	// is each publisher's; elsewhere the order of each publisher.
+	// is each publisher's; elsewhere the order of each publisher, of what it
+	// publishes with idempotency keys and of what it publishes without.
 	Order Promise = "P1 order"
 	// Gap (P2): who stays connected misses nothing that the journal has.
 	Gap Promise = "P2 gap"
@@ -91,8 +92,7 @@ type Channels struct {
 
 // Check reads a whole record.
 func Check(entries []record.Entry, channels Channels) Report {
-	h := read(entries)
-	h.channels = channels
+	h := read(entries, channels)
 	h.checkJournal()
 	for _, s := range h.sessions {
 		h.checkSession(s)
@@ -118,7 +118,7 @@ type publication struct {
 	at                 int // entry of its publishing
 	acknowledged       int // entry, 0 while it is not
 	keyed              bool
-	before             *publication // of the same publisher on this channel
+	before             *publication // of the same publisher in the same lane
 	index              int          // in the journal of its channel, -1 if it is not there
 }
 
@@ -127,7 +127,6 @@ type session struct {
 	number  int
 	actor   string
 	open    bool
-	left    bool // closed because the actor wanted it
 	topics  map[string]*topic
 	strange []string // events without a subscription, and the like
 }
@@ -156,6 +155,7 @@ type history struct {
 	sessions     []*session
 	rosters      []record.Entry
 	finals       []string
+	gone         map[string]bool // actors that need not be there at the end
 }
 
 func (h *history) violate(p Promise, format string, args ...any) {
@@ -163,8 +163,8 @@ func (h *history) violate(p Promise, format string, args ...any) {
 }
 
 // read sorts the record.
-func read(entries []record.Entry) *history {
-	h := &history{publications: map[string]*publication{}, journal: map[string][]*publication{}}
+func read(entries []record.Entry, channels Channels) *history {
+	h := &history{channels: channels, publications: map[string]*publication{}, journal: map[string][]*publication{}, gone: map[string]bool{}}
 	last := map[string]*publication{} // by publisher and channel
 	bySession := map[int]*session{}
 	for i := range entries {
@@ -180,6 +180,8 @@ func read(entries []record.Entry) *history {
 			h.rosters = append(h.rosters, *e)
 		case record.Final:
 			h.finals = append(h.finals, e.ID)
+		case record.Gone:
+			h.gone[e.Actor] = true
 		case record.Died:
 			h.violate(Works, "%s ended by itself", e.Text)
 		}
@@ -190,6 +192,9 @@ func read(entries []record.Entry) *history {
 func (h *history) readPublishing(i int, e *record.Entry, last map[string]*publication) {
 	if e.Kind == record.Publish {
 		lane := e.Actor + " " + e.Channel
+		if e.Keyed && !h.channels.Durable(e.Channel) {
+			lane += " keyed" // goes through the journal, for its key; the others do not wait for it
+		}
 		p := &publication{actor: e.Actor, channel: e.Channel, id: e.ID, at: i, keyed: e.Keyed, before: last[lane], index: -1}
 		last[lane], h.publications[e.ID] = p, p
 		h.report.Publications++
@@ -248,7 +253,7 @@ func (h *history) readSession(i int, e *record.Entry, bySession map[int]*session
 		return
 	}
 	if e.Kind == record.Closed {
-		s.open, s.left = false, e.Left
+		s.open = false
 		if !e.Left {
 			h.report.Lost++
 		}
@@ -309,7 +314,7 @@ func (h *history) checkFinal() {
 	for _, actor := range slices.Sorted(maps.Keys(latest)) {
 		s := latest[actor]
 		if !s.open {
-			if !s.left {
+			if !h.gone[actor] {
 				h.violate(Works, "%s is not connected at the end", actor)
 			}
 			continue

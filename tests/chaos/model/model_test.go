@@ -79,7 +79,7 @@ func good() script {
 	s.add(connected("s2", 3), subscribed(3, durable), joined(3, "bela", "ada", "bela"), member(record.Added, 1, "bela"))
 	s.add(published("p", durable, "p-3"), acknowledged("p-3"), event(1, durable, "p-3"), event(3, durable, "p-3"))
 	s.add(connected("m", 4), joined(4, "chen", "ada", "bela", "chen"), member(record.Added, 1, "chen"), member(record.Added, 3, "chen"))
-	s.add(closed(4, true), member(record.Removed, 3, "chen"), member(record.Removed, 1, "chen"))
+	s.add(closed(4, true), record.Entry{Kind: record.Gone, Actor: "m"}, member(record.Removed, 3, "chen"), member(record.Removed, 1, "chen"))
 	s.add(published("final", durable, "f"), acknowledged("f"), record.Entry{Kind: record.Final, ID: "f"}, event(1, durable, "f"), event(3, durable, "f"))
 	s.add(record.Entry{Kind: record.Roster, Channel: room, Users: []string{"bela", "ada"}, Text: "api"})
 	s.add(stored(1<<10, "p-1"), stored(2<<10, "p-2"), stored(2<<10+1, "q-1"), stored(3<<10, "p-3"), stored(4<<10, "f"))
@@ -179,6 +179,10 @@ func TestAllowed(t *testing.T) {
 	for name, tamper := range map[string]func(s *script){
 		"who loses its connection may miss the last ones": func(s *script) { s.drop(event(2, durable, "p-1")) },
 		"a live event may be lost":                        func(s *script) { s.drop(event(1, live, "l-2")) },
+		"with and without keys are two lanes where nothing is kept": func(s *script) {
+			(*s)[s.find(published("p", live, "l-2"))].Keyed = false
+			s.swap(event(1, live, "l-1"), event(1, live, "l-2"))
+		},
 		"one sent during the subscription may come": func(s *script) {
 			i := s.find(subscribed(3, durable))
 			(*s)[i] = published("p", durable, "p-0")
@@ -281,7 +285,7 @@ func random(rng *rand.Rand) (s script, open []int) {
 			connect()
 		case len(open) > 2:
 			i := 1 + rng.IntN(len(open)-1) // the first one stays
-			s.add(closed(open[i], true))
+			s.add(closed(open[i], true), record.Entry{Kind: record.Gone, Actor: fmt.Sprint("s", open[i])})
 			open = slices.Delete(open, i, i+1)
 		}
 	}

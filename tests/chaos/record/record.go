@@ -45,6 +45,9 @@ const (
 	// says.
 	Closed Kind = "closed"
 
+	// Gone: Actor is not going to connect again.
+	Gone Kind = "gone"
+
 	// Fault: Text was done to the cluster.
 	Fault Kind = "fault"
 	// Died: process Text ended, and nobody had ended it.

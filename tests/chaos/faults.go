@@ -1,0 +1,144 @@
+package chaos
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/carillon-rt/carillon/kit/await"
+	"github.com/carillon-rt/carillon/tests/chaos/record"
+	"github.com/carillon-rt/carillon/tests/chaos/schedule"
+	"github.com/carillon-rt/carillon/tests/env"
+)
+
+const (
+	// mendedWithin is how long everything may take to be ready again.
+	mendedWithin = 60 * time.Second
+	slowness     = 40 * time.Millisecond
+)
+
+// breakThings carries out rounds of faults until the time is over. The cluster
+// is whole then.
+func (w *world) breakThings(cfg Config) {
+	w.t.Helper()
+	plan := schedule.New(cfg.Seed, w.topology(cfg.Spare), cfg.Kinds)
+	for over := time.Now().Add(cfg.For); time.Now().Before(over); {
+		round := plan.Next()
+		begun := time.Now()
+		for _, step := range round.Steps() {
+			if !wait(w.t.Context(), time.Until(begun.Add(step.At))) {
+				return
+			}
+			w.carryOut(step)
+		}
+		w.awaitMended()
+		if !wait(w.t.Context(), round.Pause) {
+			return
+		}
+	}
+}
+
+// awaitMended waits until every process is ready, without doing anything for
+// it. One that has ended by itself is a violation, and started again.
+func (w *world) awaitMended() {
+	w.t.Helper()
+	await.Within(w.t, mendedWithin, "everything is ready again", func() bool {
+		for _, p := range w.processes() {
+			if !p.Running() && w.expected[p.name()] {
+				w.rec.Add(record.Entry{Kind: record.Died, Text: p.name()})
+				p.StartAgain()
+			}
+			if !p.Ready() {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// process is what faults are done to.
+type process interface {
+	name() string
+	Running() bool
+	Ready() bool
+	Kill()
+	Terminate()
+	Stop()
+	Pause()
+	Resume()
+	StartAgain()
+}
+
+type (
+	node   struct{ *env.Node }
+	broker struct{ *env.Broker }
+)
+
+func (n node) name() string   { return n.Name }
+func (b broker) name() string { return b.Name }
+
+func (w *world) processes() (ps []process) {
+	for _, b := range w.cluster.Brokers {
+		ps = append(ps, broker{b})
+	}
+	for _, n := range w.cluster.Nodes {
+		ps = append(ps, node{n})
+	}
+	return ps
+}
+
+// carryOut begins or ends a fault.
+func (w *world) carryOut(step schedule.Step) {
+	w.t.Helper()
+	what := "begin "
+	if step.End {
+		what = "end "
+	}
+	w.rec.Add(record.Entry{Kind: record.Fault, Text: what + step.Fault.String()})
+	w.t.Logf("%s%s", what, step.Fault)
+	for _, target := range step.Fault.Targets {
+		for _, p := range w.processes() {
+			if p.name() == target {
+				w.do(step.Fault.Kind, step.End, p)
+			}
+		}
+	}
+}
+
+func (w *world) do(kind schedule.Kind, end bool, p process) {
+	w.t.Helper()
+	switch kind {
+	case schedule.Kill, schedule.KillRole, schedule.KillBroker, schedule.KillBrokers:
+		w.expected[p.name()] = end
+		if end {
+			p.StartAgain()
+		} else {
+			p.Kill()
+		}
+	case schedule.Stop, schedule.StopBroker:
+		w.expected[p.name()] = end
+		if end {
+			p.Stop() // what Terminate began
+			p.StartAgain()
+		} else {
+			p.Terminate()
+		}
+	case schedule.Pause, schedule.PauseBroker:
+		if end {
+			p.Resume()
+		} else {
+			p.Pause()
+		}
+	case schedule.Cut, schedule.Delay:
+		link := p.(node).Link
+		switch {
+		case end:
+			link.Heal()
+		case kind == schedule.Cut:
+			link.Cut()
+		default:
+			link.Delay(slowness)
+		}
+	default:
+		panic(fmt.Sprintf("no way to do %s", kind))
+	}
+}

@@ -1,0 +1,177 @@
+package chaos
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/carillon-rt/carillon/tests/chaos/record"
+	"github.com/carillon-rt/carillon/tests/client"
+	"github.com/carillon-rt/carillon/tests/env"
+)
+
+const (
+	reconnectEvery = 200 * time.Millisecond
+	// silence is how long a subscriber hears nothing before it connects again:
+	// longer than NATS is away for.
+	silence = 30 * time.Second
+)
+
+// session is one connection of an actor and what was recorded of it.
+type session struct {
+	world  *world
+	number int
+	actor  string
+	conn   *client.Client
+
+	over sync.Once // its end is recorded once
+}
+
+// connect makes a connection to one of the gateways; nil if that fails.
+func (w *world) connect(actor string, rng *rand.Rand) *session {
+	gate := w.gates[rng.IntN(len(w.gates))]
+	at, ok := gate.Addresses()
+	if !ok {
+		return nil
+	}
+	conn, err := client.TryDial(w.t, at.Public, env.Key, client.WithSecret(env.Secret), client.WithPatience(silence))
+	if err != nil {
+		if conn != nil {
+			conn.Close()
+		}
+		return nil
+	}
+	s := &session{world: w, number: int(w.sessions.Add(1)), actor: actor, conn: conn}
+	w.rec.Add(record.Entry{Kind: record.Connected, Actor: actor, Session: s.number, Text: gate.Name + " as " + conn.SocketID})
+	return s
+}
+
+// end closes the connection. The first call says why.
+func (s *session) end(left bool, why string) {
+	s.over.Do(func() {
+		s.world.rec.Add(record.Entry{Kind: record.Closed, Actor: s.actor, Session: s.number, Left: left, Text: why})
+	})
+	s.conn.Close()
+}
+
+// subscribe asks for a channel, as user where it is a presence channel. A
+// client that resumes would give its last position here.
+func (s *session) subscribe(channel, user string) error {
+	data := ""
+	if user != "" {
+		data = client.ChannelData(user)
+	}
+	return s.conn.TrySubscribe(channel, data)
+}
+
+var errRefused = errors.New("a subscription was refused for now")
+
+// read records what comes until the connection ends. users has the user of
+// each presence channel.
+func (s *session) read(users map[string]string) error {
+	for {
+		f, err := s.conn.Read()
+		if err != nil {
+			return err
+		}
+		e := record.Entry{Session: s.number, Channel: f.Channel}
+		switch f.Event {
+		case "pusher_internal:subscription_succeeded":
+			e.Kind, e.User, e.Users = record.Subscribed, users[f.Channel], client.Members(f)
+		case "pusher_internal:member_added":
+			e.Kind, e.User = record.Added, client.Member(f)
+		case "pusher_internal:member_removed":
+			e.Kind, e.User = record.Removed, client.Member(f)
+		case eventName:
+			e.Kind, e.ID = record.Event, f.Text()
+		case "pusher:subscription_error", "pusher:error":
+			return fmt.Errorf("%w: %s", errRefused, f.Raw)
+		default:
+			continue // counts
+		}
+		s.world.rec.Add(e)
+	}
+}
+
+// subscriber is on every channel, and connects again whenever it loses its
+// connection.
+type subscriber struct {
+	world *world
+	name  string
+	rng   *rand.Rand
+}
+
+func (s *subscriber) run(ctx context.Context) {
+	users := map[string]string{}
+	for _, c := range s.world.presence {
+		users[c] = s.name
+	}
+	for first := true; first || wait(ctx, jitter(s.rng, reconnectEvery)); first = false {
+		session := s.world.connect(s.name, s.rng)
+		if session == nil {
+			continue
+		}
+		stop := context.AfterFunc(ctx, func() { session.end(true, "the run is over") })
+		err := s.follow(session, users)
+		stop()
+		session.end(false, err.Error())
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// follow subscribes to everything and reads.
+func (s *subscriber) follow(session *session, users map[string]string) error {
+	for _, channels := range [][]string{durableChannels, liveChannels, s.world.presence} {
+		for _, c := range channels {
+			if err := session.subscribe(c, users[c]); err != nil {
+				return err
+			}
+		}
+	}
+	return session.read(users)
+}
+
+// guest comes to a presence channel for a while, again and again; other
+// guests may come as the same user.
+type guest struct {
+	world *world
+	name  string
+	user  string
+	rng   *rand.Rand
+}
+
+const (
+	stay = 2 * time.Second
+	away = time.Second
+)
+
+// run comes and goes until busy ends; every other visit that is going on then
+// lasts until present ends.
+func (g *guest) run(busy, present context.Context) {
+	defer g.world.rec.Add(record.Entry{Kind: record.Gone, Actor: g.name})
+	for wait(busy, jitter(g.rng, away)) {
+		channel, staysOn := g.world.presence[g.rng.IntN(len(g.world.presence))], g.rng.IntN(2) == 0
+		s := g.world.connect(g.name, g.rng)
+		if s == nil {
+			continue
+		}
+		enough := time.AfterFunc(jitter(g.rng, stay), func() {
+			if busy.Err() == nil || !staysOn {
+				s.end(true, "has seen enough")
+			}
+		})
+		stop := context.AfterFunc(present, func() { s.end(true, "the run is over") })
+		err := s.subscribe(channel, g.user)
+		if err == nil {
+			err = s.read(map[string]string{channel: g.user})
+		}
+		enough.Stop()
+		stop()
+		s.end(false, err.Error())
+	}
+}
