@@ -137,9 +137,13 @@ func (j *Journal) setUp(ctx context.Context) error {
 
 // keepFacts makes the bucket, and puts the partition count back when it was
 // lost with it: everybody hashes by that.
-func (j *Journal) keepFacts(ctx context.Context) (err error) {
-	if j.kv, err = cluster.Bucket(ctx, j.js, j.cfg.Replicas); err != nil || j.partitions == 0 {
-		return err
+func (j *Journal) keepFacts(ctx context.Context) error {
+	kv, err := cluster.Bucket(ctx, j.js, j.cfg.Replicas)
+	if err != nil {
+		return err // the old one is asked again
+	}
+	if j.kv = kv; j.partitions == 0 {
+		return nil
 	}
 	n, err := cluster.Partitions(ctx, j.js, j.partitions, j.cfg.Replicas)
 	if err == nil && n != j.partitions {

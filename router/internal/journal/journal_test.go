@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/leaktest"
 	"github.com/carillon-rt/carillon/kit/natstest"
 	"github.com/carillon-rt/carillon/proto/cluster"
@@ -176,5 +177,27 @@ func TestRePublish(t *testing.T) {
 		case <-ctx.Done():
 			t.Fatal("nothing was republished")
 		}
+	}
+}
+
+// A bucket that can be neither read nor made for a moment, as during an
+// election of its leader, is looked for again.
+func TestFactsAwayForAWhile(t *testing.T) {
+	srv := natstest.Server(t)
+	j := open(t, srv, hour)
+	epoch := j.Epoch()
+	if err := j.js.DeleteKeyValue(t.Context(), subject.ConfigBucket); err != nil {
+		t.Fatal(err)
+	}
+	j.cfg.Replicas = 3 // more than there are servers: it can't be made
+	for range 2 {
+		if err := j.check(t.Context()); err == nil {
+			t.Fatal("the bucket is there")
+		}
+	}
+	j.cfg.Replicas = 1
+	await.Success(t, "the bucket is there again", func() error { return j.check(t.Context()) })
+	if j.Epoch() != epoch {
+		t.Errorf("epoch %s, was %s: the log has lost nothing", j.Epoch(), epoch)
 	}
 }
