@@ -38,12 +38,12 @@ func (w *world) breakThings(cfg Config) {
 }
 
 // awaitMended waits until every process is ready, without doing anything for
-// it. One that has ended by itself is a violation, and started again.
+// it. One that has ended by itself is a violation, and is started again.
 func (w *world) awaitMended() {
 	w.t.Helper()
 	await.Within(w.t, mendedWithin, "everything is ready again", func() bool {
 		for _, p := range w.processes() {
-			if !p.Running() && w.expected[p.name()] {
+			if !p.Running() && !w.ended[p.name()] {
 				w.rec.Add(record.Entry{Kind: record.Died, Text: p.name()})
 				p.StartAgain()
 			}
@@ -108,14 +108,14 @@ func (w *world) do(kind schedule.Kind, end bool, p process) {
 	w.t.Helper()
 	switch kind {
 	case schedule.Kill, schedule.KillRole, schedule.KillBroker, schedule.KillBrokers:
-		w.expected[p.name()] = end
+		w.ended[p.name()] = !end
 		if end {
 			p.StartAgain()
 		} else {
 			p.Kill()
 		}
 	case schedule.Stop, schedule.StopBroker:
-		w.expected[p.name()] = end
+		w.ended[p.name()] = !end
 		if end {
 			p.Stop() // what Terminate began
 			p.StartAgain()

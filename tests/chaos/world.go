@@ -73,15 +73,15 @@ type world struct {
 	// presence channels that are used
 	presence []string
 
-	sessions atomic.Int64 // numbers connections
-	expected map[string]bool
+	sessions atomic.Int64    // numbers connections
+	ended    map[string]bool // processes, by a fault
 }
 
 func newWorld(t testing.TB, cfg Config) *world {
 	t.Helper()
 	c := env.Start(t, env.Apart(gateways), env.Brokers(brokers), env.Proxied(), env.Routers(routers), env.PresenceNodes(presences),
 		env.Authorizers(authorizers), env.APIs(apis), env.LogDir(cfg.LogDir), env.History(cfg.For+time.Hour))
-	w := &world{t: t, cluster: c, gates: c.Gateways, rec: record.New(), expected: map[string]bool{}}
+	w := &world{t: t, cluster: c, gates: c.Gateways, rec: record.New(), ended: map[string]bool{}}
 	if cfg.Members {
 		w.presence = memberChannels
 	}
