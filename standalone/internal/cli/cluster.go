@@ -151,6 +151,7 @@ embedded:
 router: {partitions: 16, replicas: 3}
 presence: {replicas: 3}
 api: {webhook: {replicas: 3}}
+dev: {page: true}  # signs for whoever asks: not where others can reach it
 apps:
   - id: %q
     keys: [{key: %s, secret: %s}]

@@ -162,7 +162,7 @@ func (cl *devCluster) describe(dir string) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "\n  A cluster of %d nodes, each with every role and a NATS server.\n\n", len(cl.nodes))
 	for _, n := range cl.nodes {
-		fmt.Fprintf(&b, "  %s  ws://%s/app/%s   HTTP API http://%s   health http://%s/readyz   nats://%s   pid %d\n",
+		fmt.Fprintf(&b, "  %s  ws://%s/app/%s   HTTP API and demo page http://%s/   health http://%s/readyz   nats://%s   pid %d\n",
 			n.name, n.ports.public, a.Keys[0].Key, n.ports.public, n.ports.ops, n.ports.nats, n.process.Process.Pid)
 	}
 	last := cl.nodes[len(cl.nodes)-1]
@@ -170,7 +170,7 @@ func (cl *devCluster) describe(dir string) {
   app         id %s, key %s, secret %s; channels named durable-... have a history
   files       %s: configuration, logs, streams
 
-  Publish through one node what is subscribed on another:
+  Subscribe to durable-news on the demo page of one node, publish through another:
 
     carillon publish --url http://%s %s durable-news greeting '{"text":"hello"}'
 
