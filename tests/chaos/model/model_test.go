@@ -155,7 +155,7 @@ func TestTamperedRecords(t *testing.T) {
 		"an addition is missing":                    {func(s *script) { s.drop(member(record.Added, 1, "bela")) }, model.PresenceEvents, "who was not there"},
 		"the last addition is missing":              {func(s *script) { i := s.find(joined(3, "bela", "ada", "bela")); *s = slices.Delete(*s, i+1, i+2) }, model.Presence, "missing: bela"},
 		"a roster without the newcomer":             {func(s *script) { (*s)[s.find(joined(2, "bela", "ada", "bela"))].Users = []string{"ada"} }, model.Presence, "without it"},
-		"a member is removed itself":                {func(s *script) { s.after(event(1, durable, "p-3"), member(record.Removed, 1, "ada")) }, model.Presence, "removed itself"},
+		"a member is removed itself for good":       {func(s *script) { s.after(event(1, durable, "p-3"), member(record.Removed, 1, "ada")) }, model.Presence, "missing: ada"},
 		"the API has a phantom": {func(s *script) {
 			s.add(record.Entry{Kind: record.Roster, Channel: room, Users: []string{"ada", "bela", "zoe"}})
 		}, model.Presence, "not there: zoe"},
@@ -194,6 +194,9 @@ func TestAllowed(t *testing.T) {
 			(*s)[i] = published("p", durable, "p-0")
 			s.after((*s)[i], subscribed(3, durable), event(1, durable, "p-0"))
 			s.after(stored(2<<10+1, "q-1"), stored(2<<10+2, "p-0"))
+		},
+		"a member on a gateway that hung is removed itself, and added again": func(s *script) {
+			s.after(event(1, durable, "p-3"), member(record.Removed, 1, "ada"), member(record.Added, 1, "ada"))
 		},
 		"without a key nobody knows": func(s *script) {
 			e := published("p", durable, "p-4")
