@@ -1,5 +1,5 @@
-// Package ops serves the port that operators and orchestrators look at: health, metrics, profiles and debug pages. It owns
-// the HTTP server and the list of checks; it knows nothing of what the checks and pages are about.
+// Package ops serves the port that operators and orchestrators look at: health, metrics, profiles and debug pages, and the
+// request to drain. It owns the HTTP server and the list of checks; it knows nothing of what the checks and pages are about.
 package ops
 
 import (
@@ -49,6 +49,7 @@ type Server struct {
 	// immutable after New
 	listener net.Listener
 	http     *http.Server
+	drain    drain
 
 	mu sync.Mutex
 	// guarded by mu
@@ -65,12 +66,13 @@ func New(cfg Config, metrics *telemetry.Metrics) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("bind ops port (ops.listen): %w", err)
 	}
-	s := &Server{listener: ln, pages: make(map[string]http.Handler)}
+	s := &Server{listener: ln, pages: make(map[string]http.Handler), drain: newDrain()}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/livez", s.serveLive)
 	mux.HandleFunc("/healthz", s.serveLive)
 	mux.HandleFunc("/readyz", s.serveReady)
 	mux.HandleFunc("/startupz", s.serveStartup)
+	mux.HandleFunc("/drain", s.serveDrain)
 	mux.HandleFunc("/", s.servePage)
 	if metrics != nil {
 		mux.Handle("/metrics", metrics.Handler())

@@ -143,17 +143,43 @@ func (p process) runOn(ctx context.Context, deps Deps) error {
 	return Run(ctx, p.name, *p.common, deps, runner)
 }
 
-// Run runs a built service on deps until ctx ends and its grace is over at the latest. It turns readiness on before and off as soon as ctx ends.
+// Run runs a built service on deps until ctx ends, or somebody asks the ops port for a drain, and its grace is over at the latest. It turns
+// readiness on before and off as soon as the end begins. After a drain that was asked for it leaves NATS and the cluster and waits for ctx: a
+// process that ended by itself would be started again by whoever looks after it.
 func Run(ctx context.Context, name string, cfg Common, deps Deps, runner Runner) error {
+	runCtx, end := context.WithCancel(ctx)
+	defer end()
 	group := run.Group{Grace: cfg.Shutdown.Grace}
 	group.Add(name, runner.Run)
-	stop := context.AfterFunc(ctx, func() { deps.Ops.SetDraining(true) })
-	defer stop()
+	defer context.AfterFunc(runCtx, func() { deps.Ops.SetDraining(true) })()
+	go func() {
+		select {
+		case <-deps.Ops.DrainAsked():
+			deps.Log.Info("asked to drain")
+			end()
+		case <-runCtx.Done():
+		}
+	}()
 	deps.Ops.SetStarting(false)
 	deps.Log.Info("started", "version", Version(), "ops", deps.Ops.Addr())
-	err := group.Run(ctx)
+	err := group.Run(runCtx)
 	deps.Ops.SetDraining(true)
 	deps.Log.Info("stopped", "err", err)
+	if runCtx.Err() != nil && ctx.Err() == nil {
+		return linger(ctx, deps, err)
+	}
+	deps.Ops.Drained(err)
+	return err
+}
+
+// linger is what is left of a process that was drained: its ops port, until ctx ends. err is how the service stopped.
+func linger(ctx context.Context, deps Deps, err error) error {
+	leaveCtx, cancel := context.WithTimeout(ctx, closeTimeout)
+	defer cancel()
+	err = errors.Join(err, deps.leave(leaveCtx))
+	deps.Ops.Drained(err)
+	deps.Log.Info("drained, waiting for the signal to end", "err", err)
+	<-ctx.Done()
 	return err
 }
 

@@ -224,3 +224,57 @@ func TestStopWhileConnecting(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDrainOverOps is drained by request: the service stops and the node leaves, yet the process stays until it is told to end.
+func TestDrainOverOps(t *testing.T) {
+	url := startNATS(t)
+	var deps Deps
+	p, _, _ := testProcess(t, func(d Deps) (Runner, error) {
+		deps = d
+		return RunnerFunc(func(ctx context.Context) error {
+			<-ctx.Done()
+			return nil
+		}), nil
+	})
+	p.common.NATS.URLs = []string{url}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	built := p.build
+	ready := make(chan struct{})
+	p.build = func(d Deps) (Runner, error) {
+		defer close(ready)
+		return built(d)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- p.serve(ctx) }()
+	<-ready
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	for range 2 { // the second finds it done
+		resp, err := client.Post("http://"+deps.Ops.Addr()+"/drain", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("the drain is answered %s", resp.Status)
+		}
+	}
+	if !deps.NATS.Req.IsClosed() {
+		t.Error("the node has not left NATS")
+	}
+	if code, body := get(t, deps, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "draining") {
+		t.Errorf("a drained node is ready: %d %s", code, body)
+	}
+	if code, body := get(t, deps, "/livez"); code != http.StatusOK {
+		t.Errorf("a drained node is to be restarted: %d %s", code, body)
+	}
+	select {
+	case err := <-ended:
+		t.Errorf("the process ended by itself: %v", err)
+	default:
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

@@ -4,6 +4,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -27,6 +28,10 @@ type Deps struct {
 	Metrics prometheus.Registerer
 	Tracer  trace.TracerProvider
 	Ops     *ops.Server
+
+	// leave ends what other nodes see of this one: membership and NATS. A
+	// second call does nothing.
+	leave func(context.Context) error
 }
 
 // Runner is a built service: Run blocks until ctx ends and everything it started has stopped.
@@ -129,20 +134,23 @@ type Options struct {
 // waits for NATS until ctx ends; the ops port answers meanwhile. Readiness stays off until the caller says Ops.SetStarting(false). On
 // an error nothing is left behind.
 func Open(ctx context.Context, cfg Common, roles []string, opts Options) (Deps, func(context.Context) error, error) {
-	var stops closers
-	deps, err := open(ctx, cfg, roles, opts, &stops)
+	var own, shared closers
+	deps, err := open(ctx, cfg, roles, opts, &own, &shared)
+	deps.leave = shared.close
+	closeAll := func(ctx context.Context) error { return errors.Join(shared.close(ctx), own.close(ctx)) }
 	if err != nil {
 		stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
-		if stopErr := stops.close(stopCtx); stopErr != nil && deps.Log != nil {
+		if stopErr := closeAll(stopCtx); stopErr != nil && deps.Log != nil {
 			deps.Log.Warn("clean up after a failed start", "err", stopErr)
 		}
 		return Deps{}, nil, err
 	}
-	return deps, stops.close, nil
+	return deps, closeAll, nil
 }
 
-func open(ctx context.Context, cfg Common, roles []string, opts Options, stops *closers) (Deps, error) {
+// open puts what is this process's own (telemetry, ops port) into own and what other nodes see (NATS, membership) into shared.
+func open(ctx context.Context, cfg Common, roles []string, opts Options, own, shared *closers) (Deps, error) {
 	node := cfg.NodeName()
 	deps := Deps{Log: opts.Log}
 	if deps.Log == nil {
@@ -161,21 +169,21 @@ func open(ctx context.Context, cfg Common, roles []string, opts Options, stops *
 		return deps, err
 	}
 	deps.Tracer = tracer
-	stops.add(flush)
+	own.add(flush)
 
 	if deps.Ops, err = ops.New(cfg.Ops, metrics); err != nil {
 		return deps, err
 	}
 	deps.Ops.SetStarting(true)
-	stops.addRun(deps.Ops.Run)
+	own.addRun(deps.Ops.Run)
 
 	if deps.NATS, err = natsconn.Connect(ctx, cfg.NATS, opts.Service+"/"+node, deps.Log, metrics); err != nil {
 		return deps, err
 	}
 	deps.Ops.Ready("nats", deps.NATS.Connected)
-	stops.add(func(context.Context) error { return deps.NATS.Close() })
+	shared.add(func(context.Context) error { return deps.NATS.Close() })
 
-	return deps, openCluster(cfg, roles, opts, &deps, stops)
+	return deps, openCluster(cfg, roles, opts, &deps, shared)
 }
 
 func openCluster(cfg Common, roles []string, opts Options, deps *Deps, stops *closers) error {

@@ -111,6 +111,9 @@ func (p *Process) signal(s os.Signal) {
 	}
 }
 
+// Exited is closed when the process has ended.
+func (p *Process) Exited() <-chan struct{} { return p.exited }
+
 // ExitCode waits for the process to end and gives its exit code, -1 if a
 // signal ended it.
 func (p *Process) ExitCode() int {

@@ -41,11 +41,7 @@ func (e *Edge) shutEvenly(ctx context.Context, all []*client, window time.Durati
 	ticker := time.NewTicker(drainStep)
 	defer ticker.Stop()
 	for done := 0; ; {
-		due := len(all)
-		if since := time.Since(start); since < window {
-			due = int(int64(len(all)) * int64(since) / int64(window))
-		}
-		for ; done < due; done++ {
+		for until := due(len(all), time.Since(start), window); done < until; done++ {
 			c := all[done]
 			c.answer(func() { c.sess.Shut(dialect.Reconnect) })
 		}
@@ -58,6 +54,15 @@ func (e *Edge) shutEvenly(ctx context.Context, all []*client, window time.Durati
 		case <-ticker.C:
 		}
 	}
+}
+
+// due is how many of all connections have been asked at a time into the
+// window.
+func due(all int, since, window time.Duration) int {
+	if since >= window {
+		return all
+	}
+	return int(float64(all) * (float64(since) / float64(window)))
 }
 
 func (e *Edge) waitEmpty(ctx context.Context) error {

@@ -30,6 +30,7 @@ type commands struct {
 	Cluster clusterCommand `cmd:"" help:"Run a cluster of three nodes on this machine, to develop against."`
 	Config  configCommand  `cmd:"" help:"Check and describe the configuration."`
 	Health  healthCommand  `cmd:"" help:"Ask a running node whether it is ready; exit code 1 when it is not."`
+	Drain   drainCommand   `cmd:"" help:"Have the node on this host let its clients go and stop its services; exit code 1 when that did not end well in time."`
 	Publish publishCmd     `cmd:"" help:"Publish an event over the HTTP API."`
 	Bench   load.Command   `cmd:"" help:"Load-test a server: this one, or any that speaks a protocol it knows."`
 	Sign    signCommand    `cmd:"" help:"Make the signatures that an application's backend makes."`

@@ -78,6 +78,7 @@ func TestCommands(t *testing.T) {
 		{"key without secret", []string{"publish", "1", "c", "e", "d", "--key", "k"}, 2, "go together"},
 		{"publish to an encrypted channel", []string{"publish", "1001", "private-encrypted-a", "e", "d"}, 2, "--master-key"},
 		{"publish to nobody", []string{"publish", "1001", "c", "e", "d", "--url", "http://127.0.0.1:1"}, 1, "call the API"},
+		{"drain of nobody", []string{"drain", "--url", "http://127.0.0.1:1"}, 1, "no answer from the node"},
 		{"health of nobody", []string{"health", "--url", "http://127.0.0.1:1"}, 1, "no answer from the node"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -134,6 +135,7 @@ func TestServe(t *testing.T) {
 	go func() {
 		done <- Main(ctx, []string{
 			"serve", "--dev", "--addresses-file", addresses, "--set", "gateway.listen=127.0.0.1:0", "--set", "ops.listen=127.0.0.1:0",
+			"--set", "gateway.drain.propagation=100ms", "--set", "gateway.drain.window=0s",
 		}, nil, strings.NewReader(""), &out, &errs)
 	}()
 	stop := sync.OnceValue(func() int {
@@ -149,6 +151,7 @@ func TestServe(t *testing.T) {
 	if code, _, stderr := carillon(t, "publish", "1001", "news", "greeting", "{}", "--url", "http://"+at.Public, "--key", "x", "--secret", "y"); code != 1 || !strings.Contains(stderr, "401") {
 		t.Errorf("publish with a wrong key: code %d, %s", code, stderr)
 	}
+	drainNode(t, at.Ops)
 	if code := stop(); code != 0 {
 		t.Errorf("serve ended with %d: %s", code, errs.String())
 	}
@@ -157,6 +160,20 @@ func TestServe(t *testing.T) {
 			t.Errorf("the welcome lacks %q:\n%s", want, out.String())
 		}
 	}
+}
+
+// drainNode wants the drain to outlast those who do not wait for it.
+func drainNode(t *testing.T, ops string) {
+	t.Helper()
+	if code, _, stderr := carillon(t, "drain", "--url", "http://"+ops, "--timeout", "1ms"); code != ExitFailure || !strings.Contains(stderr, "has not drained within 1ms") {
+		t.Errorf("an impatient drain: code %d, %s", code, stderr)
+	}
+	for range 2 { // the second finds it done
+		if code, stdout, stderr := carillon(t, "drain", "--url", "http://"+ops); code != ExitOK || stdout != "drained\n" {
+			t.Errorf("drain: code %d, %s%s", code, stdout, stderr)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
 }
 
 func awaitAddresses(t *testing.T, file string) (at standalone.Addresses) {
