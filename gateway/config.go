@@ -42,6 +42,8 @@ type TLSConfig struct {
 // LimitsConfig bounds what clients can take. Limits of an app are in apps.
 type LimitsConfig struct {
 	Connections  int           `yaml:"connections" doc:"connections of this node; more are answered 503"`
+	PerAddress   int           `yaml:"connections_per_address" doc:"connections of one peer address (of IPv6 its first 64 bits); more are answered 429; 0 is no limit, which it must be behind a proxy: its address is the only one then"`
+	ConnectRate  int           `yaml:"connect_rate" doc:"clients admitted per second, a second's worth at once; more are answered 503; 0 is no limit"`
 	MessageBytes config.Bytes  `yaml:"message_bytes" doc:"one message of a client; larger ones close it (1009)"`
 	OutboxBytes  config.Bytes  `yaml:"outbox_bytes" doc:"what a client may leave unread in the gateway before it is closed as slow"`
 	OutboxAge    time.Duration `yaml:"outbox_age" doc:"how long a client may leave it unread"`
@@ -111,6 +113,8 @@ func (c LimitsConfig) Validate() error {
 		least int64
 	}{
 		{"connections", int64(c.Connections), 1},
+		{"connections_per_address", int64(c.PerAddress), 0},
+		{"connect_rate", int64(c.ConnectRate), 0},
 		{"message_bytes", int64(c.MessageBytes), 1 << 10},
 		{"outbox_bytes", int64(c.OutboxBytes), 4 << 10},
 		{"outbox_age", int64(c.OutboxAge), int64(time.Millisecond)},

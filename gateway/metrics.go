@@ -46,6 +46,7 @@ var (
 	descPublications = desc("publications_total", "Publications that a loop had subscribers for.")
 	descDeliveries   = desc("deliveries_total", "Publications handed to connections.")
 	descCloses       = desc("closes_total", "Connections that this node closed.", "reason")
+	descTurned       = desc("connections_refused_total", "Clients refused before they had a session.", "reason")
 	descRefused      = desc("refused_total", "Messages of clients that were refused.", "reason")
 	descEnded        = desc("connections_ended_total", "Connections that ended, by how the transport saw it.", "reason")
 	descSlow         = desc("slow_total", "Connections closed because they read too slowly.", "reason")
@@ -73,7 +74,7 @@ var (
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descConnections, descChannels, descMessages, descPublications, descDeliveries, descCloses, descRefused,
+		descConnections, descChannels, descMessages, descPublications, descDeliveries, descCloses, descTurned, descRefused,
 		descEnded, descSlow, descTurn, descMailbox,
 	} {
 		ch <- d
@@ -101,6 +102,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descDeliveries, float64(s.Deliveries))
 	for why, n := range s.Closes {
 		count(descCloses, float64(n), why.String())
+	}
+	for why, n := range s.Turned {
+		count(descTurned, float64(n), why.String())
 	}
 	for why, n := range s.Refused {
 		count(descRefused, float64(n), why.String())

@@ -42,6 +42,7 @@ type Key struct {
 // Limits of an app. Zero means the default (see Default).
 type Limits struct {
 	Connections           int `yaml:"connections" json:"connections,omitempty" doc:"connections per gateway, 0 is no limit (4004)"`
+	ConnectionsPerUser    int `yaml:"connections_per_user" json:"connections_per_user,omitempty" doc:"signed-in connections of one user per gateway, 0 is no limit; one more is closed (4004) when it signs in"`
 	ChannelNameBytes      int `yaml:"channel_name_bytes" json:"channel_name_bytes,omitempty" doc:"length of a channel name (200)"`
 	EventNameBytes        int `yaml:"event_name_bytes" json:"event_name_bytes,omitempty" doc:"length of an event name (200)"`
 	EventBytes            int `yaml:"event_bytes" json:"event_bytes,omitempty" doc:"data of one event (10240)"`
@@ -221,6 +222,7 @@ func (a App) checkNumbers() error {
 		value int
 	}{
 		{"connections", l.Connections},
+		{"connections_per_user", l.ConnectionsPerUser},
 		{"channel_name_bytes", l.ChannelNameBytes},
 		{"event_name_bytes", l.EventNameBytes},
 		{"event_bytes", l.EventBytes},

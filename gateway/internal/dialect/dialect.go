@@ -134,6 +134,7 @@ const (
 	AppUnknown
 	AppDisabled
 	OverQuota // too many connections of the app
+	UserQuota // too many connections of the user
 	BadVersion
 	UnsupportedProtocol
 	NoProtocol
@@ -180,7 +181,7 @@ func ReasonOf(r authz.Reason) Reason {
 }
 
 var reasonNames = [numReasons]string{
-	"none", "app_unknown", "app_disabled", "over_quota", "bad_version", "unsupported_protocol",
+	"none", "app_unknown", "app_disabled", "over_quota", "user_quota", "bad_version", "unsupported_protocol",
 	"no_protocol", "bad_origin", "auth_timeout", "terminated", "reconnect", "over_capacity", "slow",
 	"no_pong", "inactive", "flood", "malformed", "too_large", "bad_channel", "bad_event",
 	"unauthorized", "bad_data", "members_limit", "subscriptions", "already_done", "not_subscribed",

@@ -115,8 +115,20 @@ func (c *client) Authorize(id uint32, req *authz.Subscribe) {
 // SignIn implements session.Host.
 func (c *client) SignIn(req *authz.SignIn) {
 	c.h.edge.cfg.Backbone.SignIn(req, func(d authz.Decision) {
-		c.answer(func() { c.sess.SignInDecided(d, c.h.loop.Now()) })
+		c.answer(func() { c.signedIn(d) })
 	})
+}
+
+func (c *client) signedIn(d authz.Decision) {
+	door, first := c.h.edge.door, d.Allow && d.User != nil && c.user() == ""
+	if first && !door.signIn(c.app(), d.User.ID) {
+		c.sess.Shut(dialect.UserQuota)
+		return
+	}
+	c.sess.SignInDecided(d, c.h.loop.Now())
+	if first && c.user() == "" { // the session would not have it
+		door.signOut(c.app(), d.User.ID)
+	}
 }
 
 // Publish implements session.Host.
@@ -188,10 +200,12 @@ func (c *client) gone() {
 	if user := c.user(); user != "" {
 		c.h.forgetUser(c, user)
 		c.h.edge.cfg.Roster.Offline(c.app().ID, user)
+		c.h.edge.door.signOut(c.app(), user)
 	}
 	if c.counted {
 		c.h.edge.apps.done(c.app())
 	}
+	c.h.edge.door.leave(c.conn.RemoteIP())
 }
 
 func (h *handler) forgetUser(c *client, user string) {

@@ -29,6 +29,7 @@ type Config struct {
 	NodeNumber uint32
 	// Loop is the configuration of each loop; Index is set here.
 	Loop     loop.Config
+	Limits   Limits
 	Backbone Backbone
 	Roster   Roster
 	Watcher  Watcher
@@ -48,6 +49,8 @@ type Edge struct {
 	interest *hub.Interest
 	handlers []*handler
 	apps     appCounts
+	door     *admission
+	started  time.Time
 
 	// atomic
 	draining atomic.Bool
@@ -68,7 +71,7 @@ func New(cfg Config) (*Edge, error) {
 	if cfg.Loops < 1 || cfg.Partitions < 1 || len(cfg.Dialects) == 0 {
 		return nil, fmt.Errorf("edge: need loops, partitions and dialects, have %d, %d and %d", cfg.Loops, cfg.Partitions, len(cfg.Dialects))
 	}
-	e := &Edge{cfg: cfg}
+	e := &Edge{cfg: cfg, door: newAdmission(cfg.Limits), started: time.Now()}
 	encodings := make([]hub.Encoding, len(cfg.Dialects))
 	for i, d := range cfg.Dialects {
 		encodings[i] = &framed{dialect: d}

@@ -112,6 +112,12 @@ type fixture struct {
 
 func start(t *testing.T, changes ...func(*app.App)) *fixture {
 	t.Helper()
+	return startWith(t, func(*Config) {}, changes...)
+}
+
+// startWith starts an edge with a changed configuration.
+func startWith(t *testing.T, change func(*Config), changes ...func(*app.App)) *fixture {
+	t.Helper()
 	a := app.App{ID: "1", Keys: []app.Key{{Key: "k"}}, ClientEvents: true, Watchlist: true}
 	for _, change := range changes {
 		change(&a)
@@ -124,10 +130,12 @@ func start(t *testing.T, changes ...func(*app.App)) *fixture {
 		joins: make(chan join, 8), caches: make(chan cached, 8), online: make(chan func([]string, error), 8),
 		counts: map[channel.Key]int{}, members: map[string]int{},
 	}
-	e, err := New(Config{
+	cfg := Config{
 		Apps: apps, Dialects: []dialect.Dialect{pusher.New("")}, Loops: 2, Partitions: partitions, NodeNumber: 7,
 		Backbone: c, Roster: c, Watcher: c, Log: slog.New(slog.DiscardHandler),
-	})
+	}
+	change(&cfg)
+	e, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/hub"
@@ -69,6 +70,9 @@ func (h *handler) Request(c *loop.Conn, head *loop.Head) loop.Verdict {
 		}
 		if ws.CheckUpgrade(head) != nil {
 			return loop.Verdict{Action: loop.Upgrade} // which the loop refuses: no client, nothing to undo
+		}
+		if no, ok := h.edge.door.enter(c.RemoteIP(), time.Since(h.edge.started)); !ok {
+			return no
 		}
 		c.Data = newClient(h, c, uint8(i), hello, head.Header("Origin"))
 		return loop.Verdict{Action: loop.Upgrade}

@@ -27,6 +27,9 @@ type Stats struct {
 	// Refused counts the messages of clients that were refused or ignored, by
 	// reason.
 	Refused map[dialect.Reason]uint64
+	// Turned counts the connections that were refused before they had a
+	// session.
+	Turned map[Refusal]uint64
 	// Connections is the number of connections of each app.
 	Connections map[string]int64
 	// Channels is the number of channels with local interest.
@@ -39,7 +42,10 @@ type Stats struct {
 func (e *Edge) Stats() Stats {
 	s := Stats{
 		Closes: map[dialect.Reason]uint64{}, Refused: map[dialect.Reason]uint64{},
-		Connections: e.apps.all(), Channels: e.interest.Channels(),
+		Turned: map[Refusal]uint64{}, Connections: e.apps.all(), Channels: e.interest.Channels(),
+	}
+	for why := range refusals {
+		s.Turned[why] = e.door.refused[why].Load()
 	}
 	for _, h := range e.handlers {
 		c := &h.stats

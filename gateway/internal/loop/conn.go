@@ -84,6 +84,9 @@ func (c *Conn) RemoteAddr() string {
 	return netip.AddrPortFrom(netip.AddrFrom16(c.ip).Unmap(), c.port).String()
 }
 
+// RemoteIP is the peer's address alone.
+func (c *Conn) RemoteIP() netip.Addr { return netip.AddrFrom16(c.ip).Unmap() }
+
 // LastInput is the loop time at which the peer last sent anything.
 func (c *Conn) LastInput() int64 { return c.lastInput }
 

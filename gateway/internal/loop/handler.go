@@ -49,8 +49,8 @@ type Verdict struct {
 	Action Action
 	// Protocol is the subprotocol to confirm in an upgrade, or "".
 	Protocol string
-	// Status and Body answer a refused request (plain text). 503 carries
-	// Retry-After.
+	// Status and Body answer a refused request (plain text). 429 and 503
+	// carry Retry-After.
 	Status int
 	Body   string
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/carillon-rt/carillon/gateway/internal/ws"
 )
 
-// refusal is the answer to a request that is refused. 426 and 503 carry the
+// refusal is the answer to a request that is refused. 426, 429 and 503 carry the
 // header that says what would be right.
 func refusal(status int, text string) []byte {
 	body := text
@@ -24,7 +24,7 @@ func refusal(status int, text string) []byte {
 	switch status {
 	case 426:
 		b = append(b, "\r\nUpgrade: websocket\r\nSec-WebSocket-Version: "+ws.Version...)
-	case 503:
+	case 429, 503:
 		b = append(b, "\r\nRetry-After: 5"...)
 	}
 	b = append(b, "\r\n\r\n"...)

@@ -26,6 +26,8 @@ func wordsFor(why dialect.Reason) words {
 		return both(code.PusherAppDisabled, "Application or its key is disabled")
 	case dialect.OverQuota:
 		return both(code.PusherOverQuota, "Application is over its connection quota")
+	case dialect.UserQuota:
+		return both(code.PusherOverQuota, "User is over its connection quota")
 	case dialect.BadVersion:
 		return both(code.PusherBadVersion, "Invalid version string: protocol must be an integer, such as protocol=7")
 	case dialect.UnsupportedProtocol:
