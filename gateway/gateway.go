@@ -4,6 +4,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/backbone"
@@ -180,8 +182,12 @@ func dialects(cfg Config) []dialect.Dialect {
 
 func (g *Gateway) loopConfig(loops int) loop.Config {
 	l := g.cfg.Limits
+	memory := cmp.Or(int64(l.Memory), memoryLimit(debug.SetMemoryLimit(-1), cgroupFiles...)/2)
+	if memory > 0 {
+		g.log.Info("memory for connections and what they have not read", "bytes", memory)
+	}
 	return loop.Config{
-		SendBufferBytes: int(l.SendBuffer), OutboxBytesMax: int(l.OutboxBytes), OutboxAgeMax: l.OutboxAge,
+		SendBufferBytes: int(l.SendBuffer), OutboxBytesMax: int(l.OutboxBytes), OutboxAgeMax: l.OutboxAge, MemoryMax: memory / int64(loops),
 		HeadTimeout: l.HeadTimeout, MessageBytesMax: int(l.MessageBytes), MailboxMax: l.Mailbox,
 		ConnectionsMax: (l.Connections + loops - 1) / loops, HandOver: g.handOver, Log: g.log,
 	}

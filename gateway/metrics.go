@@ -63,6 +63,7 @@ var (
 		{desc("head_timeouts_total", "Sockets whose request head did not come in time."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.HeadTimeouts }},
 		{desc("received_bytes_total", "Bytes read from clients."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.BytesIn }},
 		{desc("sent_bytes_total", "Bytes written to clients."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.BytesOut }},
+		{desc("outbox_bytes", "Bytes that wait in the gateway for clients that read slowly; a frame counts once for each."), prometheus.GaugeValue, func(s *loop.Stats) int64 { return s.OutboxBytes }},
 		{desc("writes_total", "System calls that wrote."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.Writes }},
 		{desc("writes_blocked_total", "Writes that the kernel did not take whole."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.WouldBlock }},
 		{desc("mail_refused_total", "Items that a full mailbox refused."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.MailRefused }},
@@ -121,13 +122,13 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 
 func collectLoops(loops []loop.Stats, gauge, count func(*prometheus.Desc, float64, ...string)) {
 	ended := map[loop.Cause]int64{}
-	var slowBytes, slowAge, turn, depth int64
+	var slowBytes, slowAge, slowMemory, turn, depth int64
 	for i := range loops {
 		l := &loops[i]
 		for cause, n := range l.Closed {
 			ended[cause] += n
 		}
-		slowBytes, slowAge = slowBytes+l.SlowBytes, slowAge+l.SlowAge
+		slowBytes, slowAge, slowMemory = slowBytes+l.SlowBytes, slowAge+l.SlowAge, slowMemory+l.SlowMemory
 		turn, depth = max(turn, l.TurnTimeMax), max(depth, l.MailboxDepth)
 	}
 	for cause, n := range ended {
@@ -135,6 +136,7 @@ func collectLoops(loops []loop.Stats, gauge, count func(*prometheus.Desc, float6
 	}
 	count(descSlow, float64(slowBytes), "bytes")
 	count(descSlow, float64(slowAge), "age")
+	count(descSlow, float64(slowMemory), "memory")
 	gauge(descTurn, float64(turn)/1e9)
 	gauge(descMailbox, float64(depth))
 }

@@ -28,11 +28,12 @@ type Refusal uint8
 const (
 	RefusedRate    Refusal = iota // too many are connecting
 	RefusedAddress                // the peer's address has too many
+	RefusedMemory                 // the connections take all the memory they may
 	refusals
 )
 
 // String is the metric label.
-func (r Refusal) String() string { return [refusals]string{"connect_rate", "address"}[r] }
+func (r Refusal) String() string { return [refusals]string{"connect_rate", "address", "memory"}[r] }
 
 // admission decides about connections while they are nothing but a request
 // head: a refused one has cost no session.
@@ -51,9 +52,12 @@ func newAdmission(limits Limits) *admission {
 	return &admission{limits: limits, addresses: newCounts[netip.Addr](), users: newCounts[channel.Key]()}
 }
 
-// enter admits a connection, or gives the answer to its request. Whoever was
-// admitted leaves with leave.
-func (a *admission) enter(from netip.Addr, now time.Duration) (no loop.Verdict, ok bool) {
+// enter admits a connection, or gives the answer to its request. full says
+// whether there is no memory for more. Whoever was admitted leaves with leave.
+func (a *admission) enter(from netip.Addr, now time.Duration, full bool) (no loop.Verdict, ok bool) {
+	if full {
+		return a.refuse(RefusedMemory, 503, "the node is short of memory, try again in a few seconds"), false
+	}
 	if n := a.limits.PerAddress; n > 0 && !a.addresses.add(host(from), n) {
 		return a.refuse(RefusedAddress, 429, "too many connections from your address"), false
 	}

@@ -60,7 +60,7 @@ func TestAdmission(t *testing.T) {
 	one, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	enter := func(from netip.Addr, now time.Duration, status int) {
 		t.Helper()
-		v, ok := a.enter(from, now)
+		v, ok := a.enter(from, now, false)
 		if ok != (status == 0) || v.Status != status {
 			t.Errorf("%s is answered %d %q, want %d", from, v.Status, v.Body, status)
 		}
@@ -76,6 +76,9 @@ func TestAdmission(t *testing.T) {
 	enter(two, time.Second, 0)
 	enter(two, time.Second, 0)
 	enter(two, time.Second, 429)
+	if v, ok := a.enter(two, time.Hour, true); ok || v.Status != 503 || a.refused[RefusedMemory].Load() != 1 {
+		t.Errorf("without memory a connection is answered %d, %v, want 503", v.Status, ok)
+	}
 	for range 3 {
 		a.leave(one)
 		a.leave(two)
@@ -113,6 +116,21 @@ func TestConnectionsPerAddress(t *testing.T) {
 	}
 	first.conn.Close()
 	f.until("the place is free", func() bool { return f.edge.Stats().Closed == 1 })
+	f.dial().subscribe("news")
+}
+
+// Without memory for more, newcomers are refused and those that are there
+// stay.
+func TestFull(t *testing.T) {
+	f := startWith(t, func(c *Config) { c.Loops, c.Loop.MemoryMax = 1, 3<<10 })
+	first, second := f.dial(), f.dial()
+	f.refused(503)
+	if n := f.edge.Stats().Turned[RefusedMemory]; n != 1 {
+		t.Errorf("counted %d, want 1", n)
+	}
+	first.subscribe("news")
+	second.conn.Close()
+	f.until("a connection has gone", func() bool { return f.edge.Stats().Loops[0].Connections == 1 })
 	f.dial().subscribe("news")
 }
 

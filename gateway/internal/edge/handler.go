@@ -71,7 +71,7 @@ func (h *handler) Request(c *loop.Conn, head *loop.Head) loop.Verdict {
 		if ws.CheckUpgrade(head) != nil {
 			return loop.Verdict{Action: loop.Upgrade} // which the loop refuses: no client, nothing to undo
 		}
-		if no, ok := h.edge.door.enter(c.RemoteIP(), time.Since(h.edge.started)); !ok {
+		if no, ok := h.edge.door.enter(c.RemoteIP(), time.Since(h.edge.started), h.loop.Full()); !ok {
 			return no
 		}
 		c.Data = newClient(h, c, uint8(i), hello, head.Header("Origin"))

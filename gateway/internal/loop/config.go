@@ -22,6 +22,11 @@ type Config struct {
 	// a connection may leave unread before it is closed as slow.
 	OutboxBytesMax int
 	OutboxAgeMax   time.Duration
+	// MemoryMax is what the loop's connections may take: the bytes of their
+	// outboxes, and 1 KiB for each; 0 is no limit. From 7/8 of it on those that
+	// read slowest are closed, largest outbox first, until 6/8 are left; see
+	// also Loop.Full.
+	MemoryMax int64
 	// SlowCode and SlowReason close a slow connection (1008, "slow"), unless
 	// the handler implements SlowCloser.
 	SlowCode   int
@@ -94,6 +99,9 @@ func (c *Config) Validate() error {
 		if f.value < f.least {
 			return fmt.Errorf("loop: %s is %d, must be at least %d", f.name, f.value, f.least)
 		}
+	}
+	if c.MemoryMax < 0 {
+		return fmt.Errorf("loop: MemoryMax is %d, must not be negative", c.MemoryMax)
 	}
 	if c.OutboxAgeMax < 0 || c.HeadTimeout < 0 || c.CloseTimeout < 0 {
 		return errors.New("loop: OutboxAgeMax, HeadTimeout and CloseTimeout must be positive")

@@ -38,14 +38,15 @@ type core struct {
 	guard   guard
 
 	// owned by the loop
-	slots  slots
-	wheel  wheel
-	reader reader
-	writer writer
-	events []netpoll.Event
-	ended  []ended // connections whose Closed is due
-	killed []int32 // sockets closed in this turn
-	turn   turnCounts
+	slots   slots
+	wheel   wheel
+	reader  reader
+	writer  writer
+	events  []netpoll.Event
+	ended   []ended // connections whose Closed is due
+	killed  []int32 // sockets closed in this turn
+	turn    turnCounts
+	shedder shedder
 
 	// goroutine-safe
 	arrivals arrivals
@@ -136,6 +137,7 @@ func (c *core) oneTurn() error {
 	c.reap()
 	c.guard.endTurn()
 	err = c.writer.flush()
+	c.shed()
 	c.reap()
 	c.freeKilled()
 	c.stats.publish(&c.turn, c.tick()-began)

@@ -125,6 +125,7 @@ func (c *core) kill(s *Conn) {
 		}
 	}
 	s.state, s.after, s.dirty = stateDead, afterNothing, false
+	c.writer.backlog.gone(s, c.slots.at)
 	s.first, s.out, s.partial, s.head, s.tail = nil, nil, nil, 0, 0
 	s.timerAt, s.deadline = 0, 0
 	s.reader = ws.Reader{}

@@ -16,6 +16,9 @@ type outbox struct {
 	next   int // first item that isn't written
 	offset int // bytes of it that are
 	bytes  int // unwritten, with overhead
+	// of the loop's backlog
+	place   int
+	counted int // bytes that are in its sum
 }
 
 // item is one piece, queued at a loop time.
@@ -115,6 +118,7 @@ func (w *writer) tooSlow(s *Conn) {
 	s.dirty, s.first, s.head, s.tail = false, nil, 0, 0
 	s.out.keepBegun()
 	s.out.add(ws.AppendClose(nil, code, reason), 0, w.core.now.Load())
+	w.backlog.changed(s.out)
 	w.core.end(s, Closure{Cause: CauseSlow, Code: code, Reason: reason})
 	w.core.linger(s, stateDraining, afterShutdown)
 }

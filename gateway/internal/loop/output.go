@@ -38,11 +38,12 @@ type writer struct {
 	core *core // immutable after New
 
 	// owned by the loop
-	dirty  []int32 // slots with something to write
-	urgent []int32 // the same, of the slices of a flush
-	arena  arena
-	nodes  []node
-	gather gather
+	dirty   []int32 // slots with something to write
+	urgent  []int32 // the same, of the slices of a flush
+	arena   arena
+	nodes   []node
+	gather  gather
+	backlog backlog
 }
 
 func (w *writer) init(c *core) {
@@ -161,6 +162,7 @@ func (w *writer) writeMany(s *Conn) {
 	total := w.collect(s)
 	if s.out != nil {
 		w.gather.moveTo(s.out, 0, w.core.now.Load())
+		w.backlog.changed(s.out)
 		w.outboxBytes(s)
 		return
 	}
@@ -215,6 +217,7 @@ func (w *writer) wrote(s *Conn, n int, err error) {
 	now := w.core.now.Load()
 	s.out = &outbox{}
 	w.gather.moveTo(s.out, n, now)
+	w.backlog.has(s)
 	if err := s.watch(netpoll.Read, netpoll.ReadWrite); err != nil {
 		w.core.lost(s, err)
 		return
@@ -235,6 +238,7 @@ func (w *writer) drain(s *Conn) {
 		w.core.turn.writes++
 		w.core.turn.bytesOut += int64(n)
 		s.out.advance(n)
+		w.backlog.changed(s.out)
 		if err != nil && err != netpoll.ErrAgain {
 			w.core.lost(s, err)
 			return
@@ -270,6 +274,7 @@ func (w *writer) writeGathered(s *Conn) (int, error) {
 
 // unblocked ends the time of an outbox.
 func (w *writer) unblocked(s *Conn) {
+	w.backlog.gone(s, w.core.slots.at)
 	s.out = nil
 	if err := s.watch(netpoll.ReadWrite, netpoll.Read); err != nil {
 		w.core.lost(s, err)

@@ -2,12 +2,13 @@ package loop
 
 import "sync/atomic"
 
-// Stats is a snapshot of a loop's counters. All but the first three and
-// MailboxDepth only grow.
+// Stats is a snapshot of a loop's counters. All but the first four only
+// grow.
 type Stats struct {
 	Connections  int64 // sockets, handshakes and closes under way included
 	Overflowing  int64 // sockets above ConnectionsMax that are being refused
 	MailboxDepth int64
+	OutboxBytes  int64 // that clients have not read, as of the last turn
 
 	Accepted     int64
 	Opened       int64           // WebSocket upgrades
@@ -23,6 +24,7 @@ type Stats struct {
 	WouldBlock   int64 // writes that the kernel did not take whole
 	SlowBytes    int64 // closed as slow for OutboxBytesMax
 	SlowAge      int64 // closed as slow for OutboxAgeMax
+	SlowMemory   int64 // closed as slow for MemoryMax
 	MailRefused  int64
 	Panics       int64
 	Turns        int64
@@ -40,6 +42,7 @@ type counters struct {
 	refused, dropped, headTimeouts        atomic.Int64
 	bytesIn, bytesOut, messagesIn, writes atomic.Int64
 	wouldBlock, slowBytes, slowAge        atomic.Int64
+	slowMemory, outboxBytes               atomic.Int64
 	panics, turns, slices, turnTimeMax    atomic.Int64
 	closed                                [causes]atomic.Int64
 }
@@ -78,7 +81,8 @@ func (c *counters) snapshot() Stats {
 		Refused: c.refused.Load(), Dropped: c.dropped.Load(), HeadTimeouts: c.headTimeouts.Load(),
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(), MessagesIn: c.messagesIn.Load(),
 		Writes: c.writes.Load(), WouldBlock: c.wouldBlock.Load(),
-		SlowBytes: c.slowBytes.Load(), SlowAge: c.slowAge.Load(), Panics: c.panics.Load(),
+		SlowBytes: c.slowBytes.Load(), SlowAge: c.slowAge.Load(), SlowMemory: c.slowMemory.Load(),
+		OutboxBytes: c.outboxBytes.Load(), Panics: c.panics.Load(),
 		Turns: c.turns.Load(), Slices: c.slices.Load(), TurnTimeMax: c.turnTimeMax.Swap(0),
 		Closed: make(map[Cause]int64, causes),
 	}
