@@ -49,6 +49,7 @@ func apps() []app.App {
 		},
 		{ID: "4", Disabled: true, Keys: []app.Key{{Key: "key-of-4", Secret: "secret-of-4"}}},
 		{ID: "5", Keys: []app.Key{{Key: "key-of-5", Secret: "secret-of-5"}}, AlwaysCount: true},
+		{ID: "6", Keys: []app.Key{{Key: "key-of-6", Secret: "secret-of-6"}}, Limits: app.Limits{PublishesPerSecond: 1}},
 	}
 }
 

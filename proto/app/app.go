@@ -54,6 +54,7 @@ type Limits struct {
 	WatchlistUsers        int `yaml:"watchlist_users" json:"watchlist_users,omitempty" doc:"watched users of a connection (100)"`
 	ClientEventsPerSecond int `yaml:"client_events_per_second" json:"client_events_per_second,omitempty" doc:"client events of one connection per second (10)"`
 	Subscriptions         int `yaml:"subscriptions" json:"subscriptions,omitempty" doc:"subscriptions of one connection (1000)"`
+	PublishesPerSecond    int `yaml:"publishes_per_second" json:"publishes_per_second,omitempty" doc:"messages published over HTTP per second and api node, one for each channel of an event, a second's worth at once; more are answered 429; 0 is no limit"`
 	MessagesPerSecond     int `yaml:"messages_per_second" json:"messages_per_second,omitempty" doc:"frames of one connection per second, averaged over 10 s; over it the connection is closed (200)"`
 }
 
@@ -234,6 +235,7 @@ func (a App) checkNumbers() error {
 		{"watchlist_users", l.WatchlistUsers},
 		{"client_events_per_second", l.ClientEventsPerSecond},
 		{"subscriptions", l.Subscriptions},
+		{"publishes_per_second", l.PublishesPerSecond},
 		{"messages_per_second", l.MessagesPerSecond},
 	} {
 		if f.value < 0 {

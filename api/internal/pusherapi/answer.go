@@ -17,7 +17,7 @@ const emptyObject = "{}"
 // jsonType is the Content-Type of all answers. Nobody changes it: a slice for each answer is an allocation.
 var jsonType = []string{"application/json"}
 
-// retryAfter is what a client is told to wait after a 503 or 429, in seconds.
+// retryAfter is what a client is told to wait after a 503 or 429, in seconds, where nothing else is known.
 const retryAfter = "1"
 
 // answer is a response that is not written yet.
@@ -25,6 +25,7 @@ type answer struct {
 	status     int
 	body       string
 	allow      string // the Allow header, for 405
+	retryAfter int    // seconds, 0 for what is usual
 	incomplete bool   // counts may be too low, see X-Carillon-Incomplete
 }
 
@@ -47,7 +48,11 @@ func (a answer) write(w http.ResponseWriter) {
 		header.Set("X-Carillon-Incomplete", "true")
 	}
 	if a.status == http.StatusServiceUnavailable || a.status == http.StatusTooManyRequests {
-		header.Set("Retry-After", retryAfter)
+		wait := retryAfter
+		if a.retryAfter > 0 {
+			wait = strconv.Itoa(a.retryAfter)
+		}
+		header.Set("Retry-After", wait)
 	}
 	w.WriteHeader(a.status)
 	// A client that is gone has no use for the error.

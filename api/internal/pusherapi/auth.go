@@ -127,12 +127,13 @@ func checkBody(q params, body []byte) error {
 
 // refusal is an error with the HTTP status that it is answered with.
 type refusal struct {
-	status int
-	text   string
+	status     int
+	retryAfter int // seconds, 0 for what is usual
+	text       string
 }
 
 func (r *refusal) Error() string { return r.text }
 
 func refuse(status int, format string, args ...any) error {
-	return &refusal{status, fmt.Sprintf(format, args...)}
+	return &refusal{status: status, text: fmt.Sprintf(format, args...)}
 }

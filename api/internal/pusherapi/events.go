@@ -20,7 +20,7 @@ func (h *Handler) trigger(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if err := h.send(ctx, pubs); err != nil {
+	if err := h.send(ctx, c, pubs); err != nil {
 		return answer{}, err
 	}
 	want := parseInfo(ev.info)
@@ -46,7 +46,7 @@ func (h *Handler) batch(ctx context.Context, c *call) (answer, error) {
 			return answer{}, inBatch(i, err)
 		}
 	}
-	if err := h.send(ctx, pubs); err != nil {
+	if err := h.send(ctx, c, pubs); err != nil {
 		return answer{}, err
 	}
 	return h.batchInfo(ctx, c, events), nil
@@ -67,7 +67,7 @@ func (h *Handler) triggerChannel(ctx context.Context, c *call) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	if err := h.send(ctx, pubs); err != nil {
+	if err := h.send(ctx, c, pubs); err != nil {
 		return answer{}, err
 	}
 	return answer{status: http.StatusAccepted, body: emptyObject}, nil
@@ -91,7 +91,10 @@ func (h *Handler) appendEvent(pubs []*message.Publication, c *call, ev *event, i
 	return h.deps.Publish.Append(pubs, c.app, &out)
 }
 
-func (h *Handler) send(ctx context.Context, pubs []*message.Publication) error {
+func (h *Handler) send(ctx context.Context, c *call, pubs []*message.Publication) error {
+	if err := h.admit(c, len(pubs)); err != nil {
+		return err
+	}
 	_, err := h.deps.Publish.Send(ctx, pubs)
 	return err
 }

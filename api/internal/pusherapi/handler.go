@@ -58,6 +58,8 @@ type Handler struct {
 	tracer  trace.Tracer
 	tracing bool
 
+	rates rates
+
 	// atomic
 	saidRawData atomic.Bool
 }
@@ -71,6 +73,7 @@ func New(cfg Config, deps Deps) *Handler {
 		auth:    authenticator{apps: deps.Apps, prefix: cfg.PathPrefix, now: deps.Now},
 		tracer:  deps.Tracer.Tracer("carillon/api/pusher"),
 		tracing: !off,
+		rates:   rates{since: deps.Now()},
 	}
 }
 
@@ -225,7 +228,9 @@ func (h *Handler) failed(ctx context.Context, err error) answer {
 	var r *refusal
 	switch {
 	case errors.As(err, &r):
-		return failure(r.status, err.Error())
+		ans := failure(r.status, err.Error())
+		ans.retryAfter = r.retryAfter
+		return ans
 	case errors.Is(err, publish.ErrTooLarge):
 		return failure(http.StatusRequestEntityTooLarge, err.Error())
 	case errors.Is(err, publish.ErrInvalid):

@@ -32,6 +32,7 @@ type metrics struct {
 	requests map[int]prometheus.Counter
 	publish  prometheus.Observer
 	read     prometheus.Observer
+	overRate prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -45,7 +46,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	read := telemetry.Register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "carillon_api_read_seconds", Help: "Time to answer any other request.", Buckets: buckets,
 	}, []string{"dialect"}))
+	limited := telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "carillon_api_limited_total", Help: "API requests that were refused for a limit of the app, answered 429.",
+	}, []string{"dialect", "reason"}))
 	m := &metrics{
+		overRate: limited.WithLabelValues("pusher", "publish_rate"),
 		requests: make(map[int]prometheus.Counter, len(statuses)),
 		publish:  publish.WithLabelValues("pusher"), read: read.WithLabelValues("pusher"),
 	}
