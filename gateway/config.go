@@ -28,6 +28,9 @@ type Config struct {
 	Limits LimitsConfig `yaml:"limits"`
 	Drain  DrainConfig  `yaml:"drain"`
 
+	MaxConnectionAge    time.Duration `yaml:"max_connection_age" doc:"age at which a client is asked to reconnect (4200), so that added nodes get their share; 0 is none"`
+	ConnectionAgeJitter float64       `yaml:"connection_age_jitter" doc:"share of max_connection_age, 0 to 1, by which ages are shortened at random: what came at once goes a few at a time"`
+
 	// Partitions is the partition count of the cluster; the assembler sets it.
 	Partitions int `yaml:"-"`
 }
@@ -66,7 +69,7 @@ type DrainConfig struct {
 // four partitions.
 func DefaultConfig() Config {
 	return Config{
-		Listen: ":6001", Partitions: 4,
+		Listen: ":6001", Partitions: 4, ConnectionAgeJitter: 0.25,
 		Limits: LimitsConfig{
 			Connections: 1_000_000, MessageBytes: 64 << 10, OutboxBytes: 256 << 10, OutboxAge: 10 * time.Second,
 			SendBuffer: 64 << 10, Mailbox: 65_536, HeadTimeout: 10 * time.Second, HTTPPending: 1024,
@@ -85,6 +88,12 @@ func (c Config) Validate() error {
 	}
 	if c.Loops < 0 || c.Loops > loopsMax {
 		return fmt.Errorf("loops is %d, want 0 to %d", c.Loops, loopsMax)
+	}
+	if c.MaxConnectionAge != 0 && c.MaxConnectionAge < time.Second {
+		return fmt.Errorf("max_connection_age is %s, want at least 1s, or 0s for none", c.MaxConnectionAge)
+	}
+	if j := c.ConnectionAgeJitter; !(j >= 0 && j <= 1) {
+		return fmt.Errorf("connection_age_jitter is %v, want 0 to 1", j)
 	}
 	if c.Partitions < 1 {
 		return fmt.Errorf("the cluster has %d partitions, want 1 or more", c.Partitions)

@@ -150,6 +150,7 @@ func (g *Gateway) assemble(apps *app.Registry) error {
 	g.edge, err = edge.New(edge.Config{
 		Apps: apps, Dialects: dialects(g.cfg), Loops: loops, Partitions: g.cfg.Partitions,
 		NodeNumber: nodeNumber(local.Node, local.Incarnation), Loop: g.loopConfig(loops),
+		Ages:     edge.Ages{Max: g.cfg.MaxConnectionAge, Jitter: g.cfg.ConnectionAgeJitter},
 		Limits:   edge.Limits{ConnectRate: g.cfg.Limits.ConnectRate, PerAddress: g.cfg.Limits.PerAddress},
 		Backbone: backbone.NewServices(g.feed, g.ask, g.publish, g.deps.Metrics),
 		Roster:   g.roster, Watcher: g.roster, Log: g.log,

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -437,6 +438,12 @@ func TestConfig(t *testing.T) {
 	for want, change := range map[string]func(*Config){
 		"listen is \"6001\"":             func(c *Config) { c.Listen = "6001" },
 		"begin with a slash":             func(c *Config) { c.PathPrefix = "x" },
+		"max_connection_age is 1ms":      func(c *Config) { c.MaxConnectionAge = time.Millisecond },
+		"max_connection_age is -1s":      func(c *Config) { c.MaxConnectionAge = -time.Second },
+		"connection_age_jitter is 1.5":   func(c *Config) { c.ConnectionAgeJitter = 1.5 },
+		"connection_age_jitter is NaN":   func(c *Config) { c.ConnectionAgeJitter = math.NaN() },
+		"limits: connect_rate is -1":     func(c *Config) { c.Limits.ConnectRate = -1 },
+		"limits: memory is -1":           func(c *Config) { c.Limits.Memory = -1 },
 		"loops is 257":                   func(c *Config) { c.Loops = 257 },
 		"0 partitions":                   func(c *Config) { c.Partitions = 0 },
 		"tls: cert and key go together":  func(c *Config) { c.TLS.Cert = "x" },

@@ -142,6 +142,7 @@ const (
 	AuthTimeout    // did not authorize in time
 	Terminated     // by the application
 	Reconnect      // draining: come back at once
+	MaxAge         // the connection is old: come back at once
 	OverCapacity   // come back later
 	Slow           // reads too slowly
 	NoPong         // no answer to a ping
@@ -182,7 +183,7 @@ func ReasonOf(r authz.Reason) Reason {
 
 var reasonNames = [numReasons]string{
 	"none", "app_unknown", "app_disabled", "over_quota", "user_quota", "bad_version", "unsupported_protocol",
-	"no_protocol", "bad_origin", "auth_timeout", "terminated", "reconnect", "over_capacity", "slow",
+	"no_protocol", "bad_origin", "auth_timeout", "terminated", "reconnect", "max_age", "over_capacity", "slow",
 	"no_pong", "inactive", "flood", "malformed", "too_large", "bad_channel", "bad_event",
 	"unauthorized", "bad_data", "members_limit", "subscriptions", "already_done", "not_subscribed",
 	"client_events", "rate_limit", "watchlist_limit", "unavailable", "server_error", "ignored",

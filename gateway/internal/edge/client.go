@@ -73,7 +73,14 @@ func (c *client) key(name string) channel.Key { return channel.Key{App: c.app().
 // tick gives the session the time and sets the next.
 func (c *client) tick(now int64) {
 	c.sess.Active(c.conn.LastInput())
-	if next := c.sess.Tick(now); !c.closing {
+	next := c.sess.Tick(now)
+	if c.closing {
+		return
+	}
+	if at := c.aged(now); at > 0 && (next == 0 || at < next) {
+		next = at
+	}
+	if !c.closing {
 		c.conn.SetTimer(next)
 	}
 }

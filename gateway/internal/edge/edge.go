@@ -30,6 +30,7 @@ type Config struct {
 	// Loop is the configuration of each loop; Index is set here.
 	Loop     loop.Config
 	Limits   Limits
+	Ages     Ages
 	Backbone Backbone
 	Roster   Roster
 	Watcher  Watcher

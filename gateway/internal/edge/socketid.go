@@ -16,11 +16,14 @@ const (
 )
 
 func socketID(node uint32, h loop.Handle) string {
-	packed := uint64(h.Gen)<<(slotBits+loopBits) | uint64(h.Loop)<<slotBits | uint64(h.Slot)
 	buf := make([]byte, 0, 31)
 	buf = strconv.AppendUint(buf, uint64(node), 10)
 	buf = append(buf, '.')
-	return string(strconv.AppendUint(buf, packed, 10))
+	return string(strconv.AppendUint(buf, packed(h), 10))
+}
+
+func packed(h loop.Handle) uint64 {
+	return uint64(h.Gen)<<(slotBits+loopBits) | uint64(h.Loop)<<slotBits | uint64(h.Slot)
 }
 
 // parseSocketID gives node and handle of a socket id.

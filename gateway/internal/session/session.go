@@ -133,6 +133,9 @@ func (s *Session) Gone() {
 	s.subs, s.byName = nil, nil
 }
 
+// Opened is when the client was greeted.
+func (s *Session) Opened() int64 { return s.opened }
+
 // User is the signed-in user, nil if there is none.
 func (s *Session) User() *authz.User { return s.user }
 

@@ -59,7 +59,7 @@ func TestClosing(t *testing.T) {
 	for why, band := range map[dialect.Reason][2]int{
 		dialect.AppUnknown: {4001, 4099}, dialect.Terminated: {4001, 4099}, dialect.BadOrigin: {4001, 4099}, // stop
 		dialect.Slow: {4100, 4199}, dialect.Flood: {4100, 4199}, dialect.Unavailable: {4100, 4199}, // come back later
-		dialect.Reconnect: {4200, 4299}, dialect.NoPong: {4200, 4299}, // come back at once
+		dialect.Reconnect: {4200, 4299}, dialect.MaxAge: {4200, 4299}, dialect.NoPong: {4200, 4299}, // come back at once
 	} {
 		if code, _ := p.Closing(why); code < band[0] || code > band[1] {
 			t.Errorf("%s closes with %d, want %v", why, code, band)

@@ -42,6 +42,8 @@ func wordsFor(why dialect.Reason) words {
 		return both(code.PusherUnauthorized, "Connection terminated by the application")
 	case dialect.Reconnect:
 		return both(code.PusherReconnect, "Please reconnect immediately")
+	case dialect.MaxAge:
+		return both(code.PusherReconnect, "Please reconnect immediately: the connection has reached its maximum age")
 	case dialect.OverCapacity:
 		return both(code.PusherOverCapacity, "Over capacity: please reconnect later")
 	case dialect.Slow:
