@@ -63,6 +63,7 @@ type DrainConfig struct {
 	Propagation time.Duration `yaml:"propagation" doc:"how long connections are still accepted after readiness went off, for balancers to notice"`
 	Window      time.Duration `yaml:"window" doc:"clients are asked to reconnect evenly over this time"`
 	Slack       time.Duration `yaml:"slack" doc:"how long the last ones may take to go"`
+	CutOff      time.Duration `yaml:"cut_off" doc:"clients are asked to reconnect elsewhere when this node has lost NATS for so long and another gateway has not; 0 is never"`
 }
 
 // DefaultConfig listens on port 6001 of all addresses and is for a cluster of
@@ -74,7 +75,7 @@ func DefaultConfig() Config {
 			Connections: 1_000_000, MessageBytes: 64 << 10, OutboxBytes: 256 << 10, OutboxAge: 10 * time.Second,
 			SendBuffer: 64 << 10, Mailbox: 65_536, HeadTimeout: 10 * time.Second, HTTPPending: 1024,
 		},
-		Drain: DrainConfig{Propagation: 5 * time.Second, Window: 40 * time.Second, Slack: 10 * time.Second},
+		Drain: DrainConfig{Propagation: 5 * time.Second, Window: 40 * time.Second, Slack: 10 * time.Second, CutOff: 20 * time.Second},
 	}
 }
 
@@ -143,8 +144,8 @@ func (c LimitsConfig) Validate() error {
 
 // Validate reports negative times.
 func (c DrainConfig) Validate() error {
-	if c.Propagation < 0 || c.Window < 0 || c.Slack < 0 {
-		return errors.New("propagation, window and slack must not be negative")
+	if c.Propagation < 0 || c.Window < 0 || c.Slack < 0 || c.CutOff < 0 {
+		return errors.New("propagation, window, slack and cut_off must not be negative")
 	}
 	return nil
 }

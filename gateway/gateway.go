@@ -204,6 +204,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Add("publisher", g.publish.Run)
 	group.AddGrace("roster", flushTimeout+stopSlack, g.runRoster)
 	group.Add("feed", func(ctx context.Context) error { return g.feed.Run(ctx, sink{g.edge}) })
+	group.Add("cut off", g.watchCutOff)
 	group.AddGrace("clients", g.cfg.Drain.total()+stopSlack, g.serve)
 	if err := group.Run(ctx); err != nil {
 		return fmt.Errorf("gateway: %w", err)

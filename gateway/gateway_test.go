@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/carillon-rt/carillon/kit/certtest"
+	"github.com/carillon-rt/carillon/kit/cluster"
 	"github.com/carillon-rt/carillon/kit/leaktest"
 	"github.com/carillon-rt/carillon/kit/natstest"
 	"github.com/carillon-rt/carillon/kit/service"
@@ -65,8 +66,17 @@ func testConfig() Config {
 
 func newWorld(t *testing.T, cfg Config, opts Options) *world {
 	t.Helper()
+	return newWorldWith(t, cfg, opts, nil)
+}
+
+// newWorldWith is newWorld with others in the membership.
+func newWorldWith(t *testing.T, cfg Config, opts Options, members cluster.Membership) *world {
+	t.Helper()
 	w := &world{t: t, srv: natstest.Server(t), counts: map[string]uint64{}, told: make(chan struct{}, 1)}
-	w.deps = w.srv.Deps(t, "gw", Role, "presence")
+	if members == nil {
+		members = cluster.NewStatic(cluster.Member{Node: "gw", Incarnation: cluster.NewIncarnation(), Roles: []string{Role, "presence"}})
+	}
+	w.deps = w.srv.DepsWith(t, members)
 	w.nc = w.srv.Conns(t).Req
 	var err error
 	if w.js, err = jetstream.New(w.nc); err != nil {

@@ -36,6 +36,9 @@ func (e *Edge) Drain(ctx context.Context, window time.Duration) error {
 	return e.waitEmpty(ctx)
 }
 
+// Reopen ends what Drain began: connections may come and stay again.
+func (e *Edge) Reopen() { e.draining.Store(false) }
+
 func (e *Edge) shutEvenly(ctx context.Context, all []*client, window time.Duration) error {
 	start := time.Now()
 	ticker := time.NewTicker(drainStep)
