@@ -85,6 +85,8 @@ type Policy struct {
 type History struct {
 	Size int           `yaml:"size" json:"size,omitempty" doc:"publications kept per channel"`
 	TTL  time.Duration `yaml:"ttl" json:"ttl,omitempty" doc:"age at which they are forgotten"`
+	// Recover lets clients read it: whoever may subscribe.
+	Recover bool `yaml:"recover" json:"recover,omitempty" doc:"clients that ask for it get what they missed while they were away, or the last so many events"`
 }
 
 // Webhook is an endpoint of the application that is told about events.
@@ -257,6 +259,8 @@ func (p Policy) validate() error {
 		return errors.New("a policy has no match: give a pattern such as \"news-*\"")
 	case p.History.Size < 0 || p.History.TTL < 0 || p.CacheTTL < 0:
 		return fmt.Errorf("policy %q: history size, ttl and cache_ttl must not be negative", p.Match)
+	case p.History.Recover && p.History.Size == 0:
+		return fmt.Errorf("policy %q: history.recover needs history.size and history.ttl: there is nothing to recover from", p.Match)
 	case p.History.Size > 0 && p.History.TTL == 0:
 		return fmt.Errorf("policy %q: history.size needs history.ttl, such as 5m", p.Match)
 	}

@@ -157,6 +157,7 @@ func TestValidate(t *testing.T) {
 		"unnamed key":      {func(a *App) { a.Keys[0].Key = "" }, "without a name"},
 		"key twice":        {func(a *App) { a.Keys = append(a.Keys, a.Keys[0]) }, "twice"},
 		"policy of none":   {func(a *App) { a.Policies = []Policy{{}} }, "no match"},
+		"recover nothing":  {func(a *App) { a.Policies = []Policy{{Match: "*", History: History{Recover: true}}} }, "needs history.size"},
 		"history no ttl":   {func(a *App) { a.Policies = []Policy{{Match: "*", History: History{Size: 1}}} }, "needs history.ttl"},
 		"negative":         {func(a *App) { a.Policies = []Policy{{Match: "*", CacheTTL: -1}} }, "negative"},
 		"webhook scheme":   {func(a *App) { a.Webhooks = []Webhook{{URL: "ftp://x"}} }, "http://"},

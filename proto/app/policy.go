@@ -1,6 +1,7 @@
 package app
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,15 @@ type Effective struct {
 
 // Durable says whether publications go through the journal.
 func (e Effective) Durable() bool { return e.History.Size > 0 || e.CacheTTL > 0 }
+
+// Recovers says whether clients may be given what was published before they
+// subscribed.
+func (e Effective) Recovers() bool { return e.History.Recover && e.History.Size > 0 }
+
+// Recovers says whether that is so in any channel of the app.
+func (a *App) Recovers() bool {
+	return slices.ContainsFunc(a.Policies, func(p Policy) bool { return p.History.Recover })
+}
 
 // Effective resolves the policy of a channel.
 func (a *App) Effective(name string) Effective {

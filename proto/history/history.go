@@ -1,6 +1,6 @@
 // Package history is the contract between gateways, api and the routers that
-// follow a partition: reads of a channel's cached value, and later of its
-// history. Messages travel as JSON.
+// follow a partition: reads of a channel's cached value and of its history.
+// Messages travel as JSON.
 package history
 
 import "github.com/carillon-rt/carillon/proto/message"
@@ -33,6 +33,11 @@ type Reply struct {
 	// Limit or because a message carries no more. Recovery from a position is
 	// complete when the epochs match and it is >= Floor.
 	Floor message.Position `json:"floor,omitempty"`
+	// Applied: everything of the partition at or below it has been applied.
+	Applied message.Position `json:"applied,omitempty"`
+	// Newest is the highest sequence of the journal, all partitions together,
+	// that the router knows of: positions above it do not exist yet.
+	Newest uint64 `json:"newest,omitempty"`
 	// Cached is the last value, nil on a miss.
 	Cached *Entry `json:"cached,omitempty"`
 	// CachedTTL is what is left of its life in seconds.

@@ -300,6 +300,10 @@ func (r *Reader) Next(p *Publication) bool {
 // Index is the index in the batch of what Next read last.
 func (r *Reader) Index() int { return r.n - 1 }
 
+// Rest is the number of bytes of the batch that have not been read: what Next
+// reads next begins there, and Parse reads it again.
+func (r *Reader) Rest() int { return r.r.Len() }
+
 // Err is nil at a proper end.
 func (r *Reader) Err() error { return r.err }
 
@@ -310,6 +314,10 @@ type Position uint64
 
 // At gives the position of publication index of the batch with sequence seq.
 func At(seq uint64, index int) Position { return Position(seq<<10 | uint64(index)) }
+
+// AfterBatch is the highest position that a publication of the batch with
+// sequence seq can have.
+func AfterBatch(seq uint64) Position { return At(seq, BatchPublicationsMax-1) }
 
 // Seq is the stream sequence of the position's batch.
 func (p Position) Seq() uint64 { return uint64(p) >> 10 }

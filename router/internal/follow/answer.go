@@ -114,7 +114,10 @@ func (f *follower) reply(msg *nats.Msg, req *history.Request) {
 
 // lookUp makes the answer. mu is held.
 func (f *follower) lookUp(key channel.Key, req *history.Request, now time.Time) history.Reply {
-	out := history.Reply{Epoch: f.epoch, Top: f.rings.Top(key), Floor: f.rings.Floor(key, now)}
+	out := history.Reply{Epoch: f.epoch, Top: f.rings.Top(key), Floor: f.rings.Floor(key, now), Newest: f.journal.Highest()}
+	if f.last > 0 {
+		out.Applied = message.AfterBatch(f.last)
+	}
 	if req.Cache {
 		if e, left, ok := f.rings.Cached(key, now); ok {
 			cached := toEntry(e)

@@ -8,6 +8,7 @@ import (
 	"github.com/carillon-rt/carillon/proto/history"
 	"github.com/carillon-rt/carillon/proto/message"
 
+	"github.com/carillon-rt/carillon/router/internal/journal"
 	"github.com/carillon-rt/carillon/router/internal/rings"
 )
 
@@ -32,7 +33,7 @@ func TestCutReadsAreNotComplete(t *testing.T) {
 		{"one larger than a reply", []int{replyMax + 1}, 0, 3, 0, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f := &follower{rings: rings.New(1 << 30)}
+			f := &follower{rings: rings.New(1 << 30), journal: &journal.Journal{}}
 			for i, n := range tc.sizes {
 				f.rings.Apply(key, rings.Policy{Size: 10, TTL: time.Hour},
 					rings.Entry{Position: message.Position(i + 1), At: now, Data: make([]byte, n)}, now)

@@ -40,6 +40,7 @@ const (
 type Journal interface {
 	Epoch() string
 	Observe(seq uint64)
+	Highest() uint64
 	Bounds(ctx context.Context) (first, last uint64, err error)
 }
 

@@ -95,6 +95,10 @@ func (j *Journal) Observe(seq uint64) {
 	}
 }
 
+// Highest is the newest sequence of the log, of all partitions, that this
+// router has seen in this epoch. It is no older than a few seconds.
+func (j *Journal) Highest() uint64 { return j.highest.Load() }
+
 // Check asks Run to look at the stream now.
 func (j *Journal) Check() {
 	select {
@@ -240,6 +244,7 @@ func (j *Journal) raiseRetention(ctx context.Context, cfg jetstream.StreamConfig
 func (j *Journal) checkBackwards(ctx context.Context, last, high uint64) error {
 	if last >= high {
 		j.suspicions = 0
+		j.Observe(last)
 		return nil
 	}
 	if j.suspicions++; j.suspicions < backwardsChecks {
