@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/carillon-rt/carillon/gateway/internal/backbone/recent"
 	"github.com/carillon-rt/carillon/kit/natsconn"
 	"github.com/carillon-rt/carillon/proto/control"
 	"github.com/carillon-rt/carillon/proto/message"
@@ -38,8 +39,15 @@ type Sink interface {
 type Breaker interface {
 	// Broken says that durable publications of the partition are lost for
 	// this gateway: they were trimmed before they could be read, or the
-	// stream was made anew.
+	// stream was made anew. Positions mean nothing until the next Start.
 	Broken(partition int)
+}
+
+// Placer is an optional ability of a Sink.
+type Placer interface {
+	// Epoch names the life of the journal that the partition's positions
+	// belong to from now on, those told by Start included.
+	Epoch(partition int, epoch string)
 }
 
 // Starter is an optional ability of a Sink.
@@ -63,6 +71,12 @@ type FeedConfig struct {
 	Patience time.Duration
 	// Timeout of one read of the stream (2 s).
 	Timeout time.Duration
+	// RecentBytes is how much of what was delivered is kept in memory, of all
+	// partitions together, and RecentAge how long. Either 0 keeps nothing.
+	RecentBytes int
+	RecentAge   time.Duration
+	// Recovers says whether anybody could ask for it; nil is nobody.
+	Recovers func() bool
 	// Control takes commands to all gateways; nil ignores them. It must not
 	// block for long.
 	Control func(control.Command)
@@ -120,9 +134,9 @@ func NewFeed(cfg FeedConfig, deps FeedDeps) (*Feed, error) {
 		return nil, fmt.Errorf("backbone: partitions is %d, must be at least 1", cfg.Partitions)
 	}
 	f := &Feed{
-		cfg: cfg, conns: deps.Conns, log: deps.Log, metrics: newFeedMetrics(deps.Metrics),
-		ready: make(chan struct{}),
+		cfg: cfg, conns: deps.Conns, log: deps.Log, ready: make(chan struct{}),
 	}
+	f.metrics = newFeedMetrics(deps.Metrics, f.RecentBytes)
 	if deps.Tracer != nil {
 		f.tracer = deps.Tracer.Tracer("github.com/carillon-rt/carillon/gateway")
 	}
@@ -152,6 +166,25 @@ func (f *Feed) Partitions() int { return len(f.parts) }
 // was given to the sink, or of the newest one at the start.
 func (f *Feed) Last(partition int) message.Position {
 	return message.Position(f.parts[partition].lastPos.Load())
+}
+
+// Empty is where a partition began that had nothing stored when it was first
+// followed, or again: nothing has this position, and there was nothing up to
+// it. It is 0 for a partition that had something.
+func (f *Feed) Empty(partition int) message.Position {
+	return message.Position(f.parts[partition].empty.Load())
+}
+
+// Recent is what was delivered of a partition not long ago.
+func (f *Feed) Recent(partition int) *recent.Window { return f.parts[partition].recent }
+
+// RecentBytes is how much memory that takes, all partitions together.
+func (f *Feed) RecentBytes() int {
+	n := 0
+	for _, p := range f.parts {
+		n += p.recent.Bytes()
+	}
+	return n
 }
 
 // Run subscribes and delivers to sink until ctx ends. It can be called once.

@@ -19,10 +19,13 @@ type feedMetrics struct {
 	failed       prometheus.Counter
 }
 
-func newFeedMetrics(reg prometheus.Registerer) *feedMetrics {
+func newFeedMetrics(reg prometheus.Registerer, recentBytes func() int) *feedMetrics {
 	counter := func(name, help string) prometheus.Counter {
 		return telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{Name: "carillon_gateway_" + name, Help: help}))
 	}
+	telemetry.Register(reg, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "carillon_gateway_recent_bytes", Help: "Memory of the batches that are kept for clients that come back.",
+	}, func() float64 { return float64(recentBytes()) }))
 	return &feedMetrics{
 		batches:      counter("batches_total", "Batches delivered."),
 		publications: counter("batch_publications_total", "Publications in the batches delivered, whether anybody here wants them or not."),

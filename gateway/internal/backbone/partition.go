@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"math"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/carillon-rt/carillon/gateway/internal/backbone/chain"
+	"github.com/carillon-rt/carillon/gateway/internal/backbone/recent"
 	"github.com/carillon-rt/carillon/proto/history"
 	"github.com/carillon-rt/carillon/proto/message"
 	"github.com/carillon-rt/carillon/proto/subject"
@@ -35,9 +37,11 @@ type partition struct {
 	beats   chan *nats.Msg
 	replies chan *nats.Msg
 	doubts  chan struct{} // capacity 1
+	recent  *recent.Window
 
 	// atomic
 	lastPos atomic.Uint64
+	empty   atomic.Uint64
 
 	// owned by run
 	sink      Sink
@@ -48,6 +52,7 @@ type partition struct {
 	delivered time.Time     // when the newest stored batch was, zero before the first
 	behind    bool          // as counted in the metrics
 	followed  bool          // has started once
+	keeps     bool          // what is delivered, in recent
 	epoch     string        // of the heartbeats
 	beatMax   uint64        // highest sequence that a heartbeat of the epoch told of
 	read      read
@@ -59,6 +64,7 @@ func newPartition(f *Feed, number int) *partition {
 		feed: f, number: number, log: f.log.With("partition", number), inbox: f.conns.Req.NewInbox(),
 		live: make(chan *nats.Msg, f.cfg.QueueBatches), beats: make(chan *nats.Msg, 16),
 		replies: make(chan *nats.Msg, readBatches+16), doubts: make(chan struct{}, 1),
+		recent: recent.New(f.cfg.RecentBytes/f.cfg.Partitions, f.cfg.RecentAge),
 	}
 }
 
@@ -188,8 +194,13 @@ func (p *partition) takeBeat(m *nats.Msg) {
 	if p.epoch != "" && beat.Epoch != "" && beat.Epoch != p.epoch && p.chain.Started() {
 		p.breakOff("the journal has a new epoch")
 	}
-	if beat.Epoch != "" {
+	if beat.Epoch != "" && beat.Epoch != p.epoch {
 		p.epoch = beat.Epoch
+		p.tellEpoch()
+	}
+	if p.chain.Started() {
+		p.keepRecent(p.keeps)
+		p.recent.Expire(time.Now())
 	}
 	p.chain.Tail(beat.LastSeq)
 	// A follower that still reads the log tells of less than others have told.
@@ -214,6 +225,9 @@ func (p *partition) deliverAll(batches []chain.Batch) {
 // deliver hands the publications of a batch to the sink; seq is 0 when it is
 // not stored.
 func (p *partition) deliver(seq uint64, data []byte) {
+	if seq != 0 && p.keeps {
+		p.recent.Add(seq, data, time.Now()) // before anybody learns of its positions
+	}
 	var pub message.Publication
 	r, n := message.NewReader(data), 0
 	var pos message.Position
@@ -246,7 +260,7 @@ func (p *partition) breakOff(why string) {
 	p.log.Error("partition is broken: publications are lost for this gateway", "why", why, "last", p.chain.Last())
 	p.chain.Reset()
 	p.read.done()
-	p.beatMax = 0
+	p.beatMax, p.epoch = 0, ""
 	if b, ok := p.sink.(Breaker); ok {
 		b.Broken(p.number)
 	}
@@ -267,21 +281,46 @@ func (p *partition) setBehind(behind bool) {
 // started begins the chain just after the batch with sequence last; data is
 // that batch, nil if there is none.
 func (p *partition) started(last uint64, data []byte) {
-	pos := message.At(last, 0)
+	pos := message.AfterBatch(last)
 	var pub message.Publication
 	for r := message.NewReader(data); r.Next(&pub); {
 		pos = message.At(last, r.Index())
+	}
+	p.empty.Store(0)
+	if data == nil {
+		p.empty.Store(uint64(pos))
 	}
 	first := !p.followed
 	p.followed = true
 	p.lastPos.Store(uint64(pos))
 	p.complete, p.delivered = time.Now(), time.Time{}
+	p.keepRecent(false)
 	if s, ok := p.sink.(Starter); ok {
 		s.Start(p.number, pos)
 	}
 	p.deliverAll(p.chain.Start(last, p.out[:0]))
 	if first {
 		p.feed.partitionStarted()
+	}
+}
+
+// keepRecent begins or ends to keep what is delivered, as it is worth it; kept
+// says whether what came before is complete in recent.
+func (p *partition) keepRecent(kept bool) {
+	cfg := &p.feed.cfg
+	p.keeps = cfg.RecentBytes > 0 && cfg.RecentAge > 0 && cfg.Recovers != nil && cfg.Recovers()
+	switch {
+	case !p.keeps:
+		p.recent.Reset(math.MaxUint64)
+	case !kept:
+		p.recent.Reset(message.Position(p.lastPos.Load()))
+	}
+}
+
+// tellEpoch tells the sink what the heartbeats say.
+func (p *partition) tellEpoch() {
+	if s, ok := p.sink.(Placer); ok {
+		s.Epoch(p.number, p.epoch)
 	}
 }
 

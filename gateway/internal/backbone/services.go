@@ -49,6 +49,17 @@ type Publisher interface {
 type Lasts interface {
 	Partitions() int
 	Last(partition int) message.Position
+	Empty(partition int) message.Position
+}
+
+// atLeast is what a router has to have applied so that its answer includes
+// what was delivered up to pos: a partition that was empty has nothing that it
+// could apply.
+func atLeast(lasts Lasts, partition int, pos message.Position) message.Position {
+	if pos == lasts.Empty(partition) {
+		return 0
+	}
+	return pos
 }
 
 var (
@@ -150,12 +161,14 @@ func (s *Services) Publish(pub *message.Publication) {
 // Cached implements the edge's Backbone. The routers that follow the partition
 // share a queue group, so a second attempt finds another one, or the same one
 // a moment later.
-func (s *Services) Cached(key channel.Key, atLeast message.Position, answer func(*history.Reply)) {
+func (s *Services) Cached(key channel.Key, pos message.Position, answer func(*history.Reply)) {
 	partition := key.Partition(s.lasts.Partitions())
-	if atLeast == 0 { // nothing was delivered since the start: then what was there at the start counts
-		atLeast = s.lasts.Last(partition)
+	if pos == 0 { // nothing was delivered since the start: then what was there at the start counts
+		pos = s.lasts.Last(partition)
 	}
-	body, err := json.Marshal(history.Request{App: key.App, Channel: key.Name, AtLeast: atLeast, Cache: true, Miss: true})
+	body, err := json.Marshal(history.Request{
+		App: key.App, Channel: key.Name, AtLeast: atLeast(s.lasts, partition, pos), Cache: true, Miss: true,
+	})
 	if err != nil { // strings and numbers only: it can't be
 		answer(nil)
 		return

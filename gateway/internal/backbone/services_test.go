@@ -55,6 +55,7 @@ type startedAt message.Position
 
 func (startedAt) Partitions() int             { return 4 }
 func (s startedAt) Last(int) message.Position { return message.Position(s) }
+func (startedAt) Empty(int) message.Position  { return 1 }
 
 func TestCachedIsNoOlderThanTheStart(t *testing.T) {
 	ask := &script{t: t, answers: []answer{{"{}", nil}}}
@@ -62,6 +63,16 @@ func TestCachedIsNoOlderThanTheStart(t *testing.T) {
 	var req history.Request
 	if err := json.Unmarshal([]byte(ask.bodies[0]), &req); err != nil || req.AtLeast != 5 {
 		t.Fatalf("asked %+v (%v), want at least 5", req, err)
+	}
+}
+
+// A partition that had nothing stored has nothing that a router could wait for.
+func TestCachedOfAnEmptyPartitionDoesNotWait(t *testing.T) {
+	ask := &script{t: t, answers: []answer{{"{}", nil}}}
+	NewServices(startedAt(5), ask, sentTo{}, nil).Cached(channel.Key{App: "1", Name: "cache-a"}, 1, func(*history.Reply) {})
+	var req history.Request
+	if err := json.Unmarshal([]byte(ask.bodies[0]), &req); err != nil || req.AtLeast != 0 {
+		t.Fatalf("asked %+v (%v), want at least 0", req, err)
 	}
 }
 

@@ -1,0 +1,118 @@
+package recent
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/message"
+)
+
+// TestReadsGiveAllAboveLow: whatever is added, read and forgotten, a read
+// gives exactly what was published above the place where it begins, as far as
+// it says that it reaches back.
+func TestReadsGiveAllAboveLow(t *testing.T) {
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 3))
+		now := time.Unix(1000, 0)
+		w := New(1+r.IntN(400<<10), time.Duration(1+r.IntN(20))*time.Second)
+		w.Reset(message.AfterBatch(4))
+		var all []resume.Entry
+		seq := uint64(4)
+		for range 200 {
+			switch n := r.IntN(10); {
+			case n < 6:
+				seq += uint64(1 + r.IntN(3))
+				all = append(all, addBatch(w, r, seq, now)...)
+			case n < 7:
+				now = now.Add(time.Duration(r.IntN(4000)) * time.Millisecond)
+				w.Expire(now)
+			default:
+				key := channel.Key{App: "1", Name: fmt.Sprint("c", r.IntN(4))}
+				from := message.Position(r.Uint64N(uint64(message.At(seq+2, 0))))
+				compare(t, seed, w, all, key, from)
+			}
+		}
+		w.Reset(message.AfterBatch(seq))
+		if got, low := w.Read(nil, channel.Key{App: "1", Name: "c1"}, 0); len(got) > 0 || low != message.AfterBatch(seq) || w.Bytes() != 0 {
+			t.Fatalf("seed %d: after a reset %d entries above %d, %d bytes", seed, len(got), low, w.Bytes())
+		}
+	}
+}
+
+func addBatch(w *Window, r *rand.Rand, seq uint64, now time.Time) (added []resume.Entry) {
+	var b message.Batch
+	kinds := []message.Kind{message.Event, message.Event, message.ClientEvent}
+	size := 1 << r.IntN(16)
+	for range 1 + r.IntN(4) {
+		pub := &message.Publication{
+			Kind: kinds[r.IntN(len(kinds))], App: "1", Channel: fmt.Sprint("c", r.IntN(4)), Data: make([]byte, r.IntN(size)),
+		}
+		pub.ID = fmt.Sprint(seq, "/", b.Len())
+		pos := message.At(seq, b.Add(pub))
+		if pub.Kind == message.Event {
+			added = append(added, resume.Entry{Position: pos, Publication: pub})
+		}
+	}
+	w.Add(seq, slices.Clone(b.Bytes()), now)
+	return added
+}
+
+func compare(t *testing.T, seed uint64, w *Window, all []resume.Entry, key channel.Key, from message.Position) {
+	t.Helper()
+	got, low := w.Read(nil, key, from)
+	var want []resume.Entry
+	for _, e := range all {
+		if e.Publication.Channel == key.Name && e.Position > max(from, low) {
+			want = append(want, e)
+		}
+	}
+	if len(got) != len(want) {
+		t.Fatalf("seed %d: %d entries of %s above %d, want %d; low is %d", seed, len(got), key, from, len(want), low)
+	}
+	for i := range got {
+		if got[i].Position != want[i].Position || got[i].Publication.ID != want[i].Publication.ID {
+			t.Fatalf("seed %d: entry %d is %d %s, want %d %s", seed, i,
+				got[i].Position, got[i].Publication.ID, want[i].Position, want[i].Publication.ID)
+		}
+	}
+}
+
+func TestLimitsHold(t *testing.T) {
+	now := time.Unix(1000, 0)
+	w := New(1<<20, 10*time.Second)
+	var b message.Batch
+	b.Add(&message.Publication{Kind: message.Event, App: "1", Channel: "c", Data: make([]byte, 1000)})
+	for seq := range uint64(5000) {
+		w.Add(seq+1, b.Bytes(), now)
+		if n := w.Bytes(); n > 1<<20 {
+			t.Fatalf("%d bytes after %d batches", n, seq+1)
+		}
+	}
+	if n := w.Bytes(); n < 3<<18 {
+		t.Errorf("only %d bytes are kept of 1 MiB", n)
+	}
+	if _, low := w.Read(nil, channel.Key{App: "1", Name: "c"}, 0); low == 0 {
+		t.Error("what was forgotten is called complete")
+	}
+	w.Expire(now.Add(11 * time.Second))
+	if n := w.Bytes(); n != 0 {
+		t.Errorf("%d bytes after all of it has aged", n)
+	}
+}
+
+// BenchmarkAdd is what keeping costs while nobody asks.
+func BenchmarkAdd(b *testing.B) {
+	w := New(16<<20, 30*time.Second)
+	data := make([]byte, 1000)
+	seq, now := uint64(0), time.Unix(1000, 0)
+	b.ReportAllocs()
+	for b.Loop() {
+		seq++
+		w.Add(seq, data, now)
+	}
+}
