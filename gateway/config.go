@@ -26,6 +26,7 @@ type Config struct {
 
 	TLS    TLSConfig    `yaml:"tls"`
 	Limits LimitsConfig `yaml:"limits"`
+	Recent RecentConfig `yaml:"recent"`
 	Drain  DrainConfig  `yaml:"drain"`
 
 	MaxConnectionAge    time.Duration `yaml:"max_connection_age" doc:"age at which a client is asked to reconnect (4200), so that added nodes get their share; 0 is none"`
@@ -57,6 +58,14 @@ type LimitsConfig struct {
 	HTTPPending  int           `yaml:"http_pending" doc:"HTTP connections that wait for their handler; more are answered 503"`
 }
 
+// RecentConfig is what a gateway remembers of durable channels, so that a
+// crowd that comes back is answered from its memory and not from the routers'.
+// It takes nothing unless a policy has history.recover.
+type RecentConfig struct {
+	Bytes config.Bytes  `yaml:"bytes" doc:"memory for the newest publications, all partitions together; the oldest go first; 0 keeps none"`
+	Age   time.Duration `yaml:"age" doc:"how long they are kept"`
+}
+
 // DrainConfig is how a gateway leaves. All of it together must fit into
 // shutdown.grace.
 type DrainConfig struct {
@@ -75,7 +84,8 @@ func DefaultConfig() Config {
 			Connections: 1_000_000, MessageBytes: 64 << 10, OutboxBytes: 256 << 10, OutboxAge: 10 * time.Second,
 			SendBuffer: 64 << 10, Mailbox: 65_536, HeadTimeout: 10 * time.Second, HTTPPending: 1024,
 		},
-		Drain: DrainConfig{Propagation: 5 * time.Second, Window: 40 * time.Second, Slack: 10 * time.Second, CutOff: 20 * time.Second},
+		Recent: RecentConfig{Bytes: 64 << 20, Age: 30 * time.Second},
+		Drain:  DrainConfig{Propagation: 5 * time.Second, Window: 40 * time.Second, Slack: 10 * time.Second, CutOff: 20 * time.Second},
 	}
 }
 
@@ -142,6 +152,14 @@ func (c LimitsConfig) Validate() error {
 	return nil
 }
 
+// Validate reports negative limits.
+func (c RecentConfig) Validate() error {
+	if c.Bytes < 0 || c.Age < 0 {
+		return errors.New("bytes and age must not be negative; 0 keeps nothing")
+	}
+	return nil
+}
+
 // Validate reports negative times.
 func (c DrainConfig) Validate() error {
 	if c.Propagation < 0 || c.Window < 0 || c.Slack < 0 || c.CutOff < 0 {
@@ -159,7 +177,7 @@ func (c Config) validate() error {
 	for _, check := range []struct {
 		section string
 		v       config.Validator
-	}{{"", c}, {"tls: ", c.TLS}, {"limits: ", c.Limits}, {"drain: ", c.Drain}} {
+	}{{"", c}, {"tls: ", c.TLS}, {"limits: ", c.Limits}, {"recent: ", c.Recent}, {"drain: ", c.Drain}} {
 		if err := check.v.Validate(); err != nil {
 			return fmt.Errorf("gateway: %s%w", check.section, err)
 		}

@@ -20,6 +20,7 @@ var (
 	_ backbone.Sink    = sink{}
 	_ backbone.Breaker = sink{}
 	_ backbone.Starter = sink{}
+	_ backbone.Placer  = sink{}
 )
 
 // Flush implements backbone.Sink.

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/backbone"
@@ -52,7 +53,8 @@ type Options struct {
 // Gateway is one gateway node.
 //
 //	clients --> edge: loops, sessions, hub --> services --> requester --> authsvc, routers
-//	              ^                       \--> publisher --------------> routers
+//	              ^                       \--> history ---> requester --> routers
+//	              |                        \-> publisher --------------> routers
 //	              |                        \-> roster ----> requester --> presence
 //	              +---- feed <----------------------------------------- car.live.<p>
 //	other HTTP --> handed over --> Options.HTTP
@@ -71,6 +73,7 @@ type Gateway struct {
 	publish  *publisher.Publisher
 	roster   *roster.Roster
 	feed     *backbone.Feed
+	history  *backbone.History
 	edge     *edge.Edge
 	handOver *loop.HandOverListener
 	http     *plainhttp.Server // of handOver
@@ -79,6 +82,7 @@ type Gateway struct {
 
 var (
 	_ edge.Backbone = (*backbone.Services)(nil)
+	_ edge.History  = (*backbone.History)(nil)
 	_ edge.Roster   = (*roster.Roster)(nil)
 	_ edge.Watcher  = (*roster.Roster)(nil)
 )
@@ -133,10 +137,15 @@ func (g *Gateway) connect(apps *app.Registry) (err error) {
 	if err != nil {
 		return err
 	}
-	g.feed, err = backbone.NewFeed(backbone.FeedConfig{Partitions: g.cfg.Partitions, Control: g.control}, backbone.FeedDeps{
-		Conns: conns, Log: g.log, Metrics: g.deps.Metrics, Tracer: g.deps.Tracer,
-	})
-	return err
+	g.feed, err = backbone.NewFeed(backbone.FeedConfig{
+		Partitions: g.cfg.Partitions, Control: g.control,
+		RecentBytes: int(g.cfg.Recent.Bytes), RecentAge: g.cfg.Recent.Age, Recovers: recovers(apps),
+	}, backbone.FeedDeps{Conns: conns, Log: g.log, Metrics: g.deps.Metrics, Tracer: g.deps.Tracer})
+	if err != nil {
+		return err
+	}
+	g.history = backbone.NewHistory(g.feed, g.ask, g.deps.Metrics)
+	return nil
 }
 
 // assemble makes the side of the clients and binds the port.
@@ -153,7 +162,7 @@ func (g *Gateway) assemble(apps *app.Registry) error {
 		Ages:     edge.Ages{Max: g.cfg.MaxConnectionAge, Jitter: g.cfg.ConnectionAgeJitter},
 		Limits:   edge.Limits{ConnectRate: g.cfg.Limits.ConnectRate, PerAddress: g.cfg.Limits.PerAddress},
 		Backbone: backbone.NewServices(g.feed, g.ask, g.publish, g.deps.Metrics),
-		Roster:   g.roster, Watcher: g.roster, Log: g.log,
+		History:  g.history, Roster: g.roster, Watcher: g.roster, Log: g.log,
 	})
 	if err != nil {
 		return err
@@ -205,6 +214,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.AddGrace("roster", flushTimeout+stopSlack, g.runRoster)
 	group.Add("feed", func(ctx context.Context) error { return g.feed.Run(ctx, sink{g.edge}) })
 	group.Add("cut off", g.watchCutOff)
+	group.Add("history", g.history.Run)
 	group.AddGrace("clients", g.cfg.Drain.total()+stopSlack, g.serve)
 	if err := group.Run(ctx); err != nil {
 		return fmt.Errorf("gateway: %w", err)
@@ -218,6 +228,12 @@ func durable(apps *app.Registry) func(app, channel string) bool {
 		a := apps.ByID(id)
 		return a != nil && a.Effective(channel).Durable()
 	}
+}
+
+// recovers tells the feed whether clients of any app may ask for what they
+// missed.
+func recovers(apps *app.Registry) func() bool {
+	return func() bool { return slices.ContainsFunc(apps.All(), (*app.App).Recovers) }
 }
 
 // routers lists the live router nodes.

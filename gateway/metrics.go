@@ -48,6 +48,7 @@ var (
 	descCloses       = desc("closes_total", "Connections that this node closed.", "reason")
 	descTurned       = desc("connections_refused_total", "Clients refused before they had a session.", "reason")
 	descRefused      = desc("refused_total", "Messages of clients that were refused.", "reason")
+	descResumes      = desc("resumes_total", "Subscriptions that wanted to keep their place, by what became of it.", "reason")
 	descEnded        = desc("connections_ended_total", "Connections that ended, by how the transport saw it.", "reason")
 	descSlow         = desc("slow_total", "Connections closed because they read too slowly.", "reason")
 	descTurn         = desc("loop_turn_max_seconds", "Longest turn of any loop since the last scrape.")
@@ -75,7 +76,7 @@ var (
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descConnections, descChannels, descMessages, descPublications, descDeliveries, descCloses, descTurned, descRefused,
+		descConnections, descChannels, descMessages, descPublications, descDeliveries, descCloses, descTurned, descRefused, descResumes,
 		descEnded, descSlow, descTurn, descMailbox,
 	} {
 		ch <- d
@@ -109,6 +110,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for why, n := range s.Refused {
 		count(descRefused, float64(n), why.String())
+	}
+	for what, n := range s.Resumes {
+		count(descResumes, float64(n), edge.Resume(what).String())
 	}
 	collectLoops(s.Loops, gauge, count)
 	for _, f := range figures {

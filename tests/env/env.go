@@ -254,7 +254,7 @@ func (c *Cluster) yaml(n *Node, dir string) string {
 	p("  - id: %q", AppID)
 	p("    keys: [{key: %s, secret: %s}, {key: second-key, secret: second-secret}]", Key, Secret)
 	p("    client_events: true\n    subscription_count: true\n    watchlist: true")
-	p("    policies: [{match: \"durable-*\", history: {size: 100, ttl: %s}}]", c.cfg.history)
+	p("    policies: [{match: \"durable-*\", history: {size: 100, ttl: %s, recover: true}}]", c.cfg.history)
 	if c.cfg.hookURL != "" {
 		p("    webhooks: [{url: %q}]", c.cfg.hookURL)
 	}

@@ -4,6 +4,7 @@
 package dialect
 
 import (
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/message"
 	"github.com/carillon-rt/carillon/proto/presence"
@@ -33,6 +34,14 @@ type Dialect interface {
 	AppendPublication(dst []byte, pub *message.Publication) []byte
 	// Closing gives the WebSocket close code and reason for why.
 	Closing(why Reason) (code int, reason string)
+}
+
+// Positioner is implemented by dialects whose clients may keep their place in
+// a channel (see resume.Wish): those that do get messages of their own.
+type Positioner interface {
+	// AppendPositioned is AppendPublication with the publication's position,
+	// 0 if it has none.
+	AppendPositioned(dst []byte, pos message.Position, pub *message.Publication) []byte
 }
 
 // Namer is implemented by dialects that allow fewer channel names than
@@ -92,6 +101,8 @@ type Command struct {
 	Auth        string // "" if absent
 	ChannelData string // exact bytes, "" if absent
 	UserData    string // exact bytes
+	// Resume: the subscription wants to keep its place; nil if it does not.
+	Resume *resume.Wish
 }
 
 // EventKind is what a session tells its client.
@@ -100,7 +111,7 @@ type EventKind uint8
 // Events.
 const (
 	Established    EventKind = iota + 1 // SocketID, ActivitySeconds
-	Subscribed                          // Channel; Members and Presence on presence channels
+	Subscribed                          // Channel; Members and Presence on presence channels; Resume if it was asked for
 	SubscribeError                      // Channel, Reason, Message
 	Error                               // Reason; Message, "" for the dialect's own words
 	PingEvent
@@ -122,6 +133,7 @@ type Event struct {
 	Message         string
 	UserData        string
 	Online, Offline []string
+	Resume          *resume.Answer
 }
 
 // Reason is why something was refused or closed, in no protocol's words.
@@ -161,6 +173,7 @@ const (
 	ClientEvents   // client events are not allowed here
 	RateLimit      // client event rate
 	WatchlistLimit // watchlist cut to its limit
+	BadResume      // what is asked of the channel's past makes no sense
 	Unavailable    // can't tell now: try again
 	ServerError
 	Ignored // a well-formed message that nobody knows
@@ -186,7 +199,7 @@ var reasonNames = [numReasons]string{
 	"no_protocol", "bad_origin", "auth_timeout", "terminated", "reconnect", "max_age", "over_capacity", "slow",
 	"no_pong", "inactive", "flood", "malformed", "too_large", "bad_channel", "bad_event",
 	"unauthorized", "bad_data", "members_limit", "subscriptions", "already_done", "not_subscribed",
-	"client_events", "rate_limit", "watchlist_limit", "unavailable", "server_error", "ignored",
+	"client_events", "rate_limit", "watchlist_limit", "bad_resume", "unavailable", "server_error", "ignored",
 }
 
 // String is the metric label of the reason.

@@ -3,6 +3,7 @@ package edge
 import (
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/hub"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/history"
@@ -14,7 +15,8 @@ import (
 // completion:
 //
 //	registered in the interest -> mark in the mailbox -> hold in the table
-//	   -> answers (roster, cached value, who is online) -> told -> live
+//	   -> answers (roster, cached value, the past, who is online) -> told
+//	   -> caught up with the past -> live
 //
 // From the mark on it holds what arrives, so that nothing is missed while the
 // answers are on their way; each answer carries a floor below which it says
@@ -25,6 +27,8 @@ type attachment struct {
 	next  *attachment   // in the client's list
 	keys  []channel.Key // one, or one for each watched user
 	how   session.Attach
+	enc   uint8
+	mark  resume.Place // up to which the partition had been delivered when it was registered
 	floor hub.Floor
 
 	watched []string // ids of the watched users, for a watchlist
@@ -35,15 +39,16 @@ type attachment struct {
 	done     bool // complete or cancelled
 	joined   bool // the join was answered with the roster
 	result   session.Attached
-	online   []string // of the watched users
-	known    bool     // online was answered
+	online   []string       // of the watched users
+	known    bool           // online was answered
+	past     []resume.Entry // to be sent before it is live
 }
 
 // watchAttempts is how often the state of watched users is asked for.
 const watchAttempts = 3
 
 func (c *client) watch(users []string) {
-	a := &attachment{c: c, watched: users, keys: make([]channel.Key, len(users))}
+	a := &attachment{c: c, enc: c.enc, watched: users, keys: make([]channel.Key, len(users))}
 	for i, u := range users {
 		a.keys[i] = c.key(channel.OnlinePrefix + u)
 	}
@@ -55,26 +60,26 @@ func (c *client) attach(a *attachment) {
 	a.next, c.pending = c.pending, a
 	a.marks = len(a.keys)
 	for i, key := range a.keys {
-		h.edge.interest.Register(key, h.index, c.enc, func(pos message.Position) {
-			h.loop.PostAlways(mail{mark: a, markKey: i, position: pos})
+		h.edge.interest.Register(key, h.index, a.enc, func(place resume.Place) {
+			a.mark = place
+			h.loop.PostAlways(mail{mark: a, markKey: i})
 		})
 	}
 }
 
 // marked: from here on every publication on the key comes by.
-func (a *attachment) marked(i int, pos message.Position) {
+func (a *attachment) marked(i int) {
 	if a.done {
 		return
 	}
 	a.c.h.table.Hold(a.keys[i], &a.Hold)
 	if a.marks--; a.marks == 0 {
-		a.ask(pos)
+		a.ask()
 	}
 }
 
-// ask asks for what the subscription needs. pos is the position up to which
-// the partition had been delivered when the hold began.
-func (a *attachment) ask(pos message.Position) {
+// ask asks for what the subscription needs.
+func (a *attachment) ask() {
 	if a.watched != nil {
 		a.askOnline()
 		return
@@ -92,9 +97,12 @@ func (a *attachment) ask(pos message.Position) {
 	}
 	if a.how.Cache {
 		a.waits++
-		cfg.Backbone.Cached(key, pos, func(r *history.Reply) {
+		cfg.Backbone.Cached(key, a.mark.Position, func(r *history.Reply) {
 			a.c.h.run(func() { a.cacheCame(r) })
 		})
+	}
+	if a.how.Resume != nil {
+		a.askPast()
 	}
 	if a.waits == 0 {
 		a.complete()
@@ -195,20 +203,9 @@ func (a *attachment) complete() {
 		c.sess.Attached(a.result, c.h.loop.Now())
 		return
 	}
-	a.end()
-	if a.how.Member != nil {
-		c.members = append(c.members, membership{a.keys[0].Name, a.how.Member.ID})
-	}
+	a.join()
 	a.tell()
-	sendSome(c.conn, a.Held, c.enc, a.floor)
-	a.Held = nil
-	for _, key := range a.keys {
-		if ch := c.h.table.Lookup(key); ch != nil {
-			c.h.expand(ch) // what has arrived in this turn is not for the newcomer
-		}
-		c.h.table.Add(key, c.conn.Handle().Slot, c.enc, a.floor)
-		c.h.table.Release(key, &a.Hold)
-	}
+	a.catchUp()
 }
 
 func (a *attachment) tell() {
@@ -241,7 +238,7 @@ func (a *attachment) cancel() {
 	asked := a.marks == 0
 	for _, key := range a.keys {
 		c.h.table.Release(key, &a.Hold)
-		c.h.edge.interest.Unregister(key, c.h.index, c.enc)
+		c.h.edge.interest.Unregister(key, c.h.index, a.enc)
 		if asked && a.watched == nil && occupies(key) {
 			c.h.edge.cfg.Roster.Unsubscribed(key)
 		}

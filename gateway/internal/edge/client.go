@@ -5,6 +5,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
@@ -20,10 +21,10 @@ type client struct {
 	sess    session.Session
 	pending *attachment // list of those that are not complete
 	members []membership
-	enc     uint8
-	counted bool // in the app's connections
-	closing bool // Close was called: nothing more is read
-	left    bool // the transport is gone
+	enc     uint8 // of its dialect, see Edge.positioned
+	counted bool  // in the app's connections
+	closing bool  // Close was called: nothing more is read
+	left    bool  // the transport is gone
 }
 
 var _ session.Host = (*client)(nil)
@@ -113,9 +114,9 @@ func (c *client) Close(why dialect.Reason) {
 }
 
 // Authorize implements session.Host.
-func (c *client) Authorize(id uint32, req *authz.Subscribe) {
+func (c *client) Authorize(id uint32, req *authz.Subscribe, wish *resume.Wish) {
 	c.h.edge.cfg.Backbone.Authorize(req, func(d authz.Decision) {
-		c.answer(func() { c.sess.Authorized(id, d, c.h.loop.Now()) })
+		c.answer(func() { c.sess.Authorized(id, d, wish, c.h.loop.Now()) })
 	})
 }
 
@@ -156,7 +157,11 @@ func (c *client) SetUser(user *authz.User, watch []string) {
 
 // Attach implements session.Host.
 func (c *client) Attach(name string, how session.Attach) {
-	c.attach(&attachment{c: c, keys: []channel.Key{c.key(name)}, how: how})
+	a := &attachment{c: c, keys: []channel.Key{c.key(name)}, how: how, enc: c.enc}
+	if a.keeps() {
+		a.enc = c.h.edge.positioned[c.enc]
+	}
+	c.attach(a)
 }
 
 // Detach implements session.Host.
@@ -168,8 +173,8 @@ func (c *client) Detach(name string) {
 		}
 	}
 	key := c.key(name)
-	if c.h.table.Remove(key, c.conn.Handle().Slot) {
-		c.unsubscribed(key)
+	if enc, ok := c.h.table.Remove(key, c.conn.Handle().Slot); ok {
+		c.unsubscribed(key, enc)
 	}
 	for i, m := range c.members {
 		if m.channel == name {
@@ -181,8 +186,8 @@ func (c *client) Detach(name string) {
 }
 
 // unsubscribed tells the node that one subscription less is there.
-func (c *client) unsubscribed(key channel.Key) {
-	c.h.edge.interest.Unregister(key, c.h.index, c.enc)
+func (c *client) unsubscribed(key channel.Key, enc uint8) {
+	c.h.edge.interest.Unregister(key, c.h.index, enc)
 	if occupies(key) {
 		c.h.edge.cfg.Roster.Unsubscribed(key)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/control"
+	"github.com/carillon-rt/carillon/proto/message"
 )
 
 // drainStep is how often a drain closes connections.
@@ -106,6 +107,26 @@ func (e *Edge) Control(cmd control.Command) {
 // Broken: publications of the partition are lost for good. Subscribers of its
 // durable channels are asked to reconnect, which gives them a fresh start.
 func (e *Edge) Broken(partition int) {
+	e.broken[partition].Store(true)
+	e.interest.Lost(partition)
+	e.shutSubscribers(partition)
+}
+
+// Start says that everything of a partition after last will be delivered: see
+// hub.Interest.Start. Who has come since it was broken may have missed
+// something.
+func (e *Edge) Start(partition int, last message.Position) {
+	e.interest.Start(partition, last)
+	if e.broken[partition].Swap(false) {
+		e.shutSubscribers(partition)
+	}
+}
+
+// Epoch says which life of the journal a partition's positions belong to: see
+// hub.Interest.Epoch.
+func (e *Edge) Epoch(partition int, epoch string) { e.interest.Epoch(partition, epoch) }
+
+func (e *Edge) shutSubscribers(partition int) {
 	for _, h := range e.handlers {
 		h.run(func() { h.shutSubscribers(partition) })
 	}

@@ -32,6 +32,7 @@ type Config struct {
 	Limits   Limits
 	Ages     Ages
 	Backbone Backbone
+	History  History
 	Roster   Roster
 	Watcher  Watcher
 	Log      *slog.Logger
@@ -48,12 +49,16 @@ type Edge struct {
 	// immutable after New
 	cfg      Config
 	interest *hub.Interest
-	handlers []*handler
-	apps     appCounts
-	door     *admission
-	started  time.Time
+	// positioned is, by dialect, the encoding of subscriptions that keep their
+	// place: the dialect's other one where it has no words for positions.
+	positioned []uint8
+	handlers   []*handler
+	apps       appCounts
+	door       *admission
+	started    time.Time
 
 	// atomic
+	broken   []atomic.Bool // partitions since Broken, until Start
 	draining atomic.Bool
 	stopped  atomic.Bool
 
@@ -72,11 +77,8 @@ func New(cfg Config) (*Edge, error) {
 	if cfg.Loops < 1 || cfg.Partitions < 1 || len(cfg.Dialects) == 0 {
 		return nil, fmt.Errorf("edge: need loops, partitions and dialects, have %d, %d and %d", cfg.Loops, cfg.Partitions, len(cfg.Dialects))
 	}
-	e := &Edge{cfg: cfg, door: newAdmission(cfg.Limits), started: time.Now()}
-	encodings := make([]hub.Encoding, len(cfg.Dialects))
-	for i, d := range cfg.Dialects {
-		encodings[i] = &framed{dialect: d}
-	}
+	e := &Edge{cfg: cfg, broken: make([]atomic.Bool, cfg.Partitions), door: newAdmission(cfg.Limits), started: time.Now()}
+	encodings := e.encodings()
 	for i := range cfg.Loops {
 		h, err := newHandler(e, i)
 		if err != nil {
@@ -89,6 +91,25 @@ func New(cfg Config) (*Edge, error) {
 		Post: e.post, Room: e.room, Exclude: e.resolve,
 	})
 	return e, nil
+}
+
+// encodings are one for each dialect, in order, and behind these those for
+// subscriptions that keep their place.
+func (e *Edge) encodings() []hub.Encoding {
+	var all []hub.Encoding
+	for i, d := range e.cfg.Dialects {
+		all = append(all, &framed{append: func(dst []byte, _ message.Position, pub *message.Publication) []byte {
+			return d.AppendPublication(dst, pub)
+		}})
+		e.positioned = append(e.positioned, uint8(i))
+	}
+	for i, d := range e.cfg.Dialects {
+		if p, ok := d.(dialect.Positioner); ok {
+			e.positioned[i] = uint8(len(all))
+			all = append(all, &framed{append: p.AppendPositioned})
+		}
+	}
+	return all
 }
 
 // Listen binds addr ("host:port", port 0 for any). Connections are accepted
@@ -172,10 +193,6 @@ func (e *Edge) StopListening() {
 	e.listeners = nil
 }
 
-// Start says that everything of a partition after last will be delivered: see
-// hub.Interest.Start.
-func (e *Edge) Start(partition int, last message.Position) { e.interest.Start(partition, last) }
-
 // Deliver gives a publication of a partition to those who want it: see
 // hub.Interest.Deliver.
 func (e *Edge) Deliver(partition int, pos message.Position, pub *message.Publication) {
@@ -219,17 +236,17 @@ func (e *Edge) onLoops(ctx context.Context, f func(*handler)) error {
 
 // framed is a dialect's publications as WebSocket text frames.
 type framed struct {
-	dialect dialect.Dialect
+	append  func(dst []byte, pos message.Position, pub *message.Publication) []byte
 	payload sync.Pool
 }
 
 // AppendFrame implements hub.Encoding.
-func (f *framed) AppendFrame(dst []byte, pub *message.Publication) []byte {
+func (f *framed) AppendFrame(dst []byte, pos message.Position, pub *message.Publication) []byte {
 	buf, _ := f.payload.Get().(*[]byte)
 	if buf == nil {
 		buf = new([]byte)
 	}
-	payload := f.dialect.AppendPublication((*buf)[:0], pub)
+	payload := f.append((*buf)[:0], pos, pub)
 	if len(payload) > 0 {
 		if dst == nil {
 			dst = make([]byte, 0, len(payload)+ws.HeaderBytesMax)

@@ -9,18 +9,15 @@ import (
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
 	"github.com/carillon-rt/carillon/gateway/internal/ws"
 	"github.com/carillon-rt/carillon/proto/channel"
-	"github.com/carillon-rt/carillon/proto/message"
 )
 
 // mail is what reaches a loop from elsewhere; one of its fields is set.
 type mail struct {
 	delivery *hub.Delivery
-	// mark is an attachment whose channel (keys[markKey]) is registered now,
-	// at position.
-	mark     *attachment
-	markKey  int
-	position message.Position
-	run      func()
+	// mark is an attachment whose channel (keys[markKey]) is registered now.
+	mark    *attachment
+	markKey int
+	run     func()
 }
 
 // handler is the code of one loop.
@@ -33,6 +30,8 @@ type handler struct {
 	// owned by the loop
 	table *hub.Table
 	dirty []*hub.Channel // whose turn is to be expanded
+	// paced are attachments whose client has not read what it was given yet.
+	paced []*attachment
 	// users are the signed-in clients by app and user id.
 	users map[channel.Key][]*client
 
@@ -154,7 +153,7 @@ func (h *handler) take(m *mail) {
 		h.backlog.Add(-1)
 		h.arrive(m.delivery)
 	case m.mark != nil:
-		m.mark.marked(m.markKey, m.position)
+		m.mark.marked(m.markKey)
 	default:
 		m.run()
 	}
@@ -163,6 +162,7 @@ func (h *handler) take(m *mail) {
 // EndTurn implements loop.Handler. A panic in one channel costs no other's
 // turn.
 func (h *handler) EndTurn() {
+	h.goOn()
 	next := 0
 	defer func() {
 		rest := copy(h.dirty, h.dirty[next:])

@@ -49,7 +49,14 @@ type modelClient struct {
 }
 
 func (w *world) connect() *modelClient {
-	c := &modelClient{second: w.r.IntN(2) == 0}
+	c := w.connectAs(w.r.IntN(2) == 0)
+	go c.readWith(func(_ []byte, m *heard) { c.hear(m) })
+	return c
+}
+
+// connectAs is a client of either encoding that does not read yet.
+func (w *world) connectAs(second bool) *modelClient {
+	c := &modelClient{second: second}
 	c.cond = sync.NewCond(&c.mu)
 	path := "/app/k?protocol=7"
 	if c.second {
@@ -60,11 +67,10 @@ func (w *world) connect() *modelClient {
 	_, rest, _ := strings.Cut(hello, `socket_id\":\"`)
 	c.id, _, _ = strings.Cut(rest, `\"`)
 	w.ids = append(w.ids, c.id)
-	go c.read()
 	return c
 }
 
-func (c *modelClient) read() {
+func (c *modelClient) readWith(hear func(raw []byte, m *heard)) {
 	for {
 		msg, err := wsutil.ReadServerText(c.conn)
 		c.mu.Lock()
@@ -75,7 +81,7 @@ func (c *modelClient) read() {
 		case json.Unmarshal(msg, &m) != nil:
 			c.fault("not JSON: %s", msg)
 		default:
-			c.hear(&m)
+			hear(msg, &m)
 		}
 		c.cond.Broadcast()
 		c.mu.Unlock()

@@ -5,6 +5,7 @@
 package edge
 
 import (
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/history"
@@ -23,6 +24,13 @@ type Backbone interface {
 	// Cached reads a channel's last value once its partition has been applied
 	// up to atLeast. A nil reply means that nobody could answer in time.
 	Cached(key channel.Key, atLeast message.Position, answer func(*history.Reply))
+}
+
+// History knows the past of channels, with the same terms as Backbone.
+type History interface {
+	// Past answers q; a nil answer means that nobody could in time. The past is
+	// shared: it must not be changed.
+	Past(q resume.Question, answer func(*resume.Past))
 }
 
 // Roster is the node's truth about its own connections: it sums them up per

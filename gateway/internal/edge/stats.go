@@ -6,6 +6,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/proto/app"
 )
 
@@ -14,6 +15,36 @@ type counters struct {
 	opened, closed, messages, clientEvents atomic.Uint64
 	publications, deliveries               atomic.Uint64
 	closes, refused                        [dialect.ReasonsMax]atomic.Uint64 // by reason
+	resumes                                [resumesMax]atomic.Uint64
+}
+
+// Resume is what became of a subscription that wanted to keep its place.
+type Resume uint8
+
+// Resumes.
+const (
+	Recovered  Resume = iota // it got what it had missed
+	Lost                     // it had a place, and was told that it lost it
+	Fresh                    // it had none
+	NoHistory                // the channel has none
+	resumesMax               // above all
+)
+
+func (r Resume) String() string {
+	return [resumesMax]string{"recovered", "lost", "fresh", "no_history"}[r]
+}
+
+func (c *counters) resume(w *resume.Wish, a *resume.Answer) {
+	what := Fresh
+	switch {
+	case !a.Kept:
+		what = NoHistory
+	case a.Recovered:
+		what = Recovered
+	case w.Since.Epoch != "":
+		what = Lost
+	}
+	c.resumes[what].Add(1)
 }
 
 func (c *counters) close(why dialect.Reason) { c.closes[why].Add(1) }
@@ -30,6 +61,8 @@ type Stats struct {
 	// Turned counts the connections that were refused before they had a
 	// session.
 	Turned map[Refusal]uint64
+	// Resumes counts the subscriptions that wanted to keep their place.
+	Resumes [resumesMax]uint64
 	// Connections is the number of connections of each app.
 	Connections map[string]int64
 	// Channels is the number of channels with local interest.
@@ -58,6 +91,9 @@ func (e *Edge) Stats() Stats {
 		for _, why := range dialect.Reasons() {
 			s.Closes[why] += c.closes[why].Load()
 			s.Refused[why] += c.refused[why].Load()
+		}
+		for what := range s.Resumes {
+			s.Resumes[what] += c.resumes[what].Load()
 		}
 		s.Loops = append(s.Loops, h.loop.Stats())
 	}

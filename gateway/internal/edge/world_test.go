@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/dialect/pusher"
@@ -60,12 +61,14 @@ type item struct {
 // compared with. Questions of the edge wait in pending for the test to answer
 // them, in any order.
 type world struct {
-	t    *testing.T
-	r    *rand.Rand
-	f    *fixture
-	seq  uint64
-	away [partitions][]*topic // published, not delivered: one entry for each item
-	ids  []string             // socket ids of all clients, gone ones too
+	t     *testing.T
+	r     *rand.Rand
+	f     *fixture
+	seq   uint64               // of the journal
+	away  [partitions][]*topic // published, not delivered: one entry for each item
+	ids   []string             // socket ids of all clients, gone ones too
+	epoch string               // of the journal
+	kind  bool                 // routers know all and answer all
 
 	mu sync.Mutex
 	// guarded by mu
@@ -75,14 +78,17 @@ type world struct {
 }
 
 func newWorld(t *testing.T, seed uint64) *world {
-	w := &world{t: t, r: rand.New(rand.NewPCG(seed, 7)), topics: map[string]*topic{}, counts: map[string]int{}}
-	apps, err := app.NewRegistry([]app.App{{ID: "1", Keys: []app.Key{{Key: "k"}}, Watchlist: true}})
+	w := &world{t: t, r: rand.New(rand.NewPCG(seed, 7)), epoch: "e1", topics: map[string]*topic{}, counts: map[string]int{}}
+	apps, err := app.NewRegistry([]app.App{{
+		ID: "1", Keys: []app.Key{{Key: "k"}}, Watchlist: true,
+		Policies: []app.Policy{{Match: "durable-*", History: app.History{Size: 1000, TTL: time.Hour, Recover: true}}},
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	e, err := New(Config{
 		Apps: apps, Dialects: []dialect.Dialect{second{pusher.New("")}, pusher.New("")}, Loops: 2, Partitions: partitions,
-		NodeNumber: 7, Backbone: w, Roster: w, Watcher: w, Log: slog.New(slog.DiscardHandler),
+		NodeNumber: 7, Backbone: w, History: w, Roster: w, Watcher: w, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -102,7 +108,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	})
 	w.f = &fixture{T: t, edge: e, addr: addr.String()}
 	for _, name := range []string{
-		"plain-a", "plain-b", "private-a", "cache-a", "cache-b", "private-cache-a", "presence-a", "presence-b",
+		"plain-a", "plain-b", "private-a", "cache-a", "cache-b", "private-cache-a", "presence-a", "presence-b", "durable-a", "durable-b",
 		channel.OnlinePrefix + "w0", channel.OnlinePrefix + "w1",
 	} {
 		w.topics[name] = &topic{name: name, key: channel.Key{App: "1", Name: name}}
@@ -114,6 +120,15 @@ func (w *world) later(f func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.pending = append(w.pending, f)
+}
+
+// pendingNow takes the questions that wait.
+func (w *world) pendingNow() []func() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := w.pending
+	w.pending = nil
+	return all
 }
 
 // answerOne answers one question; it returns false if there is none.
@@ -254,7 +269,7 @@ func (w *world) publish(tp *topic, exclude string) {
 		it.pub = message.Publication{Kind: message.MemberAdded, App: "1", Channel: tp.name, UserID: fmt.Sprintf(`"%d"`, n), Version: uint64(n + 1)}
 	case strings.HasPrefix(tp.name, channel.OnlinePrefix):
 		it.pub = message.Publication{Kind: message.UserOnline, App: "1", Channel: tp.name, UserID: fmt.Sprintf("%s:%d", tp.name, n)}
-	case strings.Contains(tp.name, "cache-"):
+	case strings.Contains(tp.name, "cache-"), strings.HasPrefix(tp.name, "durable-"):
 		w.seq++
 		it.pos = message.At(w.seq, 0)
 	default:

@@ -22,7 +22,7 @@ func BenchmarkUnsubscribeFloored(b *testing.B) {
 				}
 				b.StartTimer()
 				for slot := range int32(n) {
-					t.RemoveAll(slot, func(channel.Key) {})
+					t.RemoveAll(slot, func(channel.Key, uint8) {})
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/subscriber")
@@ -59,4 +59,4 @@ func BenchmarkDeliver(b *testing.B) {
 // fixed is an encoding with one frame for everything.
 type fixed []byte
 
-func (f fixed) AppendFrame([]byte, *message.Publication) []byte { return f }
+func (f fixed) AppendFrame([]byte, message.Position, *message.Publication) []byte { return f }

@@ -4,14 +4,16 @@ import (
 	"sync"
 
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/message"
 )
 
 // Encoding turns a publication into the frame that every subscriber of one
 // kind gets. It appends nothing for publications that these are not told of.
+// pos is 0 for those that are not stored.
 type Encoding interface {
-	AppendFrame(dst []byte, pub *message.Publication) []byte
+	AppendFrame(dst []byte, pos message.Position, pub *message.Publication) []byte
 }
 
 // Config is what an Interest is made of.
@@ -40,16 +42,16 @@ type Interest struct {
 type shard struct {
 	mu sync.Mutex
 	// guarded by mu
-	entries  map[channel.Key]*entry
-	position message.Position // of what was delivered last
-	_        [40]byte         // keeps neighbours' locks off this cache line
+	entries map[channel.Key]*entry
+	place   resume.Place // of what was delivered last
+	_       [24]byte     // keeps neighbours' locks off this cache line
 }
 
 // entry counts the subscriptions of a channel by encoding and loop.
 type entry struct {
 	key    channel.Key // its strings, not a batch's: deliveries may wait for long
 	total  int32
-	counts []int32 // encoding * loops + loop
+	counts []int32 // encoding * loops + loop, as far as the encodings present go
 }
 
 // NewInterest returns an empty interest.
@@ -68,25 +70,44 @@ func (in *Interest) Start(partition int, last message.Position) {
 	s := &in.shards[partition]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.position = last
+	s.place.Position = last
+}
+
+// Lost says that positions of a partition mean nothing until Start.
+func (in *Interest) Lost(partition int) {
+	s := &in.shards[partition]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.place = resume.Place{}
+}
+
+// Epoch names the life of the journal that a partition's positions belong to.
+func (in *Interest) Epoch(partition int, epoch string) {
+	s := &in.shards[partition]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.place.Epoch = epoch
 }
 
 // Register adds a subscription of a loop. mark is called under the
-// partition's lock with the position that was delivered last: what mark posts
-// into the loop's mailbox stands after everything up to that position and
+// partition's lock with the place that was delivered last: what mark posts
+// into the loop's mailbox stands after everything up to that place and
 // before everything that follows.
-func (in *Interest) Register(key channel.Key, loop int, enc uint8, mark func(message.Position)) {
+func (in *Interest) Register(key channel.Key, loop int, enc uint8, mark func(resume.Place)) {
 	s := &in.shards[key.Partition(in.Partitions)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[key]
 	if e == nil {
-		e = &entry{key: key, counts: make([]int32, len(in.Encodings)*in.Loops)}
+		e = &entry{key: key}
 		s.entries[key] = e
+	}
+	if n := (int(enc) + 1) * in.Loops; len(e.counts) < n { // most channels have subscribers of the first encodings only
+		e.counts = append(make([]int32, 0, n), e.counts...)[:n]
 	}
 	e.counts[int(enc)*in.Loops+loop]++
 	e.total++
-	mark(s.position)
+	mark(s.place)
 }
 
 // Unregister takes a registration back.
@@ -114,7 +135,7 @@ func (in *Interest) Deliver(partition int, pos message.Position, pub *message.Pu
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if pos != 0 {
-		s.position = pos
+		s.place.Position = pos
 	}
 	if e := s.entries[key]; e != nil {
 		in.post(e, pos, pub)
@@ -131,13 +152,13 @@ func (in *Interest) post(e *entry, pos message.Position, pub *message.Publicatio
 		if !e.wants(enc*in.Loops, in.Loops) {
 			continue
 		}
-		if bytes := encoding.AppendFrame(nil, pub); len(bytes) > 0 {
+		if bytes := encoding.AppendFrame(nil, pos, pub); len(bytes) > 0 {
 			d.setFrame(enc, bytes)
 		}
 	}
 	for l := range in.Loops {
 		for enc, f := range d.Frames {
-			if f != nil && e.counts[enc*in.Loops+l] > 0 {
+			if f != nil && e.counts[enc*in.Loops+l] > 0 { // a frame: so the encoding is present
 				in.Post(l, &d.Delivery)
 				break
 			}
@@ -146,6 +167,9 @@ func (in *Interest) post(e *entry, pos message.Position, pub *message.Publicatio
 }
 
 func (e *entry) wants(from, n int) bool {
+	if from >= len(e.counts) {
+		return false
+	}
 	for _, c := range e.counts[from : from+n] {
 		if c > 0 {
 			return true
@@ -159,7 +183,7 @@ func (in *Interest) Position(partition int) message.Position {
 	s := &in.shards[partition]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.position
+	return s.place.Position
 }
 
 // Channels is the number of channels wanted.

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/proto/message"
 )
 
@@ -14,7 +15,7 @@ type counting struct {
 	mute  bool
 }
 
-func (c *counting) AppendFrame(dst []byte, pub *message.Publication) []byte {
+func (c *counting) AppendFrame(dst []byte, _ message.Position, pub *message.Publication) []byte {
 	c.calls++
 	if c.mute {
 		return dst
@@ -40,7 +41,7 @@ func interest(encodings ...*counting) (*Interest, *[]posted) {
 	return NewInterest(cfg), &got
 }
 
-func none(message.Position) {}
+func none(resume.Place) {}
 
 func TestEncodesOncePerEncodingPresent(t *testing.T) {
 	a, b, absent := &counting{mark: 'a'}, &counting{mark: 'b'}, &counting{mark: 'c'}
@@ -91,10 +92,11 @@ func TestRegisterMarksThePositionDeliveredLast(t *testing.T) {
 	k := key(1)
 	p := k.Partition(4)
 	in.Deliver(p, message.At(5, 1), &message.Publication{App: "x", Channel: "unwanted"})
-	var at message.Position
-	in.Register(k, 0, 0, func(pos message.Position) { at = pos })
-	if at != message.At(5, 1) {
-		t.Fatalf("marked %d, want %d", at, message.At(5, 1))
+	in.Epoch(p, "e1")
+	var at resume.Place
+	in.Register(k, 0, 0, func(place resume.Place) { at = place })
+	if want := (resume.Place{Epoch: "e1", Position: message.At(5, 1)}); at != want {
+		t.Fatalf("marked %v, want %v", at, want)
 	}
 	in.Deliver(p, 0, &message.Publication{App: "x", Channel: "not stored"})
 	if in.Position(p) != message.At(5, 1) {
@@ -126,9 +128,16 @@ func TestStartSetsThePositionBack(t *testing.T) {
 	in.Start(p, message.At(70, 3))
 	in.Deliver(p, message.At(71, 0), &message.Publication{App: "x", Channel: "unwanted"})
 	in.Start(p, message.At(2, 0))
-	in.Register(k, 0, 0, func(pos message.Position) {
-		if pos != message.At(2, 0) {
-			t.Errorf("marked %d, want %d", pos, message.At(2, 0))
+	in.Register(k, 0, 0, func(place resume.Place) {
+		if place.Position != message.At(2, 0) {
+			t.Errorf("marked %v, want %d", place, message.At(2, 0))
+		}
+	})
+	in.Epoch(p, "e1")
+	in.Lost(p)
+	in.Register(k, 0, 0, func(place resume.Place) {
+		if place != (resume.Place{}) {
+			t.Errorf("marked %v while positions mean nothing", place)
 		}
 	})
 }

@@ -94,28 +94,31 @@ func (ch *Channel) group(enc uint8) int {
 	return len(ch.Groups) - 1
 }
 
-// Remove ends a subscription. It returns false if there is none.
-func (t *Table) Remove(key channel.Key, slot int32) bool {
+// Remove ends a subscription and gives its encoding. It returns false if there
+// is none.
+func (t *Table) Remove(key channel.Key, slot int32) (enc uint8, ok bool) {
 	ch := t.channels[key]
 	if ch == nil || int(slot) >= len(t.refs) {
-		return false
+		return 0, false
 	}
 	refs := t.refs[slot]
 	for i := range refs {
 		if refs[i].ch == ch {
+			enc = refs[i].enc
 			t.drop(slot, refs[i])
 			last := len(refs) - 1
 			refs[i] = refs[last]
 			refs[last] = ref{}
 			t.refs[slot] = refs[:last]
-			return true
+			return enc, true
 		}
 	}
-	return false
+	return 0, false
 }
 
-// RemoveAll ends all subscriptions of a slot and visits their channels.
-func (t *Table) RemoveAll(slot int32, visit func(channel.Key)) {
+// RemoveAll ends all subscriptions of a slot and visits their channels and
+// encodings.
+func (t *Table) RemoveAll(slot int32, visit func(channel.Key, uint8)) {
 	if int(slot) >= len(t.refs) {
 		return
 	}
@@ -124,7 +127,7 @@ func (t *Table) RemoveAll(slot int32, visit func(channel.Key)) {
 	for _, r := range refs {
 		key := r.ch.Key
 		t.drop(slot, r)
-		visit(key)
+		visit(key, r.enc)
 	}
 }
 

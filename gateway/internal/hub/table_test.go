@@ -78,13 +78,19 @@ func TestTableAgreesWithMaps(t *testing.T) {
 				}
 				m[k][slot] = sub
 			case 3:
-				if table.Remove(k, slot) != there {
-					t.Fatalf("seed %d: Remove(%v, %d) is %v", seed, k, slot, !there)
+				was := m[k][slot]
+				if e, ok := table.Remove(k, slot); ok != there || e != was.enc {
+					t.Fatalf("seed %d: Remove(%v, %d) is %d, %v", seed, k, slot, e, ok)
 				}
 				delete(m[k], slot)
 			case 4:
 				var gone []channel.Key
-				table.RemoveAll(slot, func(k channel.Key) { gone = append(gone, k) })
+				table.RemoveAll(slot, func(k channel.Key, e uint8) {
+					if e != m[k][slot].enc {
+						t.Fatalf("seed %d: RemoveAll(%d) gave encoding %d of %v", seed, slot, e, k)
+					}
+					gone = append(gone, k)
+				})
 				for k, slots := range m {
 					if _, ok := slots[slot]; ok != slices.Contains(gone, k) {
 						t.Fatalf("seed %d: RemoveAll(%d) visited %v", seed, slot, gone)

@@ -146,6 +146,10 @@ func (c *Conn) Pending() int {
 	return n
 }
 
+// Blocked says whether the kernel has not taken everything that was written in
+// earlier turns. When it has, that is a turn of its own.
+func (c *Conn) Blocked() bool { return c.out != nil }
+
 // Close sends a close frame after what is queued and waits for the peer's for
 // up to Config.CloseTimeout. To the handler the connection ends with this
 // turn: nothing more is delivered, and Handler.Closed is called soon after the

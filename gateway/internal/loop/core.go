@@ -150,9 +150,10 @@ func (c *core) wait() (int, error) {
 	if next := c.wheel.next(); next >= 0 {
 		timeout = max(time.Duration(next-c.tick()), 0)
 	}
-	if c.writer.pending() {
+	if c.writer.pending() || c.writer.sliced { // what came between the slices of a flush has had no EndTurn
 		timeout = 0
 	}
+	c.writer.sliced = false
 	if timeout != 0 {
 		// Whoever posts after this sees sleeping and wakes; what was posted
 		// before is seen here.

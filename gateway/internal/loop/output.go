@@ -40,6 +40,7 @@ type writer struct {
 	// owned by the loop
 	dirty   []int32 // slots with something to write
 	urgent  []int32 // the same, of the slices of a flush
+	sliced  bool    // the last flush was cut
 	arena   arena
 	nodes   []node
 	gather  gather
@@ -123,6 +124,7 @@ func (w *writer) flush() error {
 // slice reads what came in during a flush and writes the answers.
 func (w *writer) slice() error {
 	w.core.turn.slices++
+	w.sliced = true
 	rest := w.dirty
 	w.dirty = w.urgent[:0]
 	err := w.core.serve()

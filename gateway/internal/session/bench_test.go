@@ -6,6 +6,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/dialect/pusher"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
@@ -15,15 +16,15 @@ import (
 // mute is a host that does nothing.
 type mute struct{ sent int }
 
-func (m *mute) SocketID() string                   { return "1.2" }
-func (m *mute) Send([]byte)                        { m.sent++ }
-func (m *mute) Close(dialect.Reason)               {}
-func (m *mute) Authorize(uint32, *authz.Subscribe) {}
-func (m *mute) SignIn(*authz.SignIn)               {}
-func (m *mute) Attach(string, session.Attach)      {}
-func (m *mute) Detach(string)                      {}
-func (m *mute) Publish(*message.Publication)       {}
-func (m *mute) SetUser(*authz.User, []string)      {}
+func (m *mute) SocketID() string                                 { return "1.2" }
+func (m *mute) Send([]byte)                                      { m.sent++ }
+func (m *mute) Close(dialect.Reason)                             {}
+func (m *mute) Authorize(uint32, *authz.Subscribe, *resume.Wish) {}
+func (m *mute) SignIn(*authz.SignIn)                             {}
+func (m *mute) Attach(string, session.Attach)                    {}
+func (m *mute) Detach(string)                                    {}
+func (m *mute) Publish(*message.Publication)                     {}
+func (m *mute) SetUser(*authz.User, []string)                    {}
 
 const subscription = `{"event":"pusher:subscribe","data":{"auth":"","channel":"my-channel"}}`
 

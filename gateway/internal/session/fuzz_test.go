@@ -11,6 +11,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/dialect/pusher"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/channel"
@@ -138,13 +139,13 @@ func (w *world) authorized(s *session.Session, now int64) {
 		defer delete(w.asked, id)
 	}
 	if rapid.IntRange(0, 3).Draw(w.t, "answer") == 0 {
-		s.Authorized(id, authz.Refuse(authz.Unavailable, "not now"), now)
+		s.Authorized(id, authz.Refuse(authz.Unavailable, "not now"), nil, now)
 		return
 	}
 	if name := w.asked[id]; w.latest[name] == id {
 		w.allowed[name] = true
 	}
-	s.Authorized(id, authz.Decision{Allow: true, User: &authz.User{ID: "7", RawID: "7"}}, now)
+	s.Authorized(id, authz.Decision{Allow: true, User: &authz.User{ID: "7", RawID: "7"}}, nil, now)
 }
 
 func (w *world) attached(s *session.Session, name string, now int64) {
@@ -235,7 +236,7 @@ func (w *world) open(wish string) {
 }
 
 // Authorize implements session.Host.
-func (w *world) Authorize(id uint32, req *authz.Subscribe) {
+func (w *world) Authorize(id uint32, req *authz.Subscribe, _ *resume.Wish) {
 	w.open("authorize")
 	if id <= w.latest[req.Channel] || !channel.KindOf(req.Channel).Private {
 		w.t.Fatalf("authorization %d for %s", id, req.Channel)

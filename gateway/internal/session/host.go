@@ -5,6 +5,7 @@ package session
 
 import (
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/message"
 	"github.com/carillon-rt/carillon/proto/presence"
@@ -31,8 +32,9 @@ type Transport interface {
 
 // Cluster is everything behind the gateway.
 type Cluster interface {
-	// Authorize is answered by Session.Authorized with the same id.
-	Authorize(id uint32, req *authz.Subscribe)
+	// Authorize is answered by Session.Authorized with the same id and wish,
+	// which sessions have no room for. The wish is nil mostly.
+	Authorize(id uint32, req *authz.Subscribe, wish *resume.Wish)
 	// SignIn is answered by Session.SignInDecided.
 	SignIn(req *authz.SignIn)
 	// Attach subscribes the connection to a channel that it may join. It is
@@ -56,6 +58,10 @@ type Attach struct {
 	Member *presence.Member
 	// Cache asks for the channel's last value.
 	Cache bool
+	// Resume: the client wants to keep its place, nil if it does not; of a
+	// channel of which Keep is kept for clients.
+	Resume *resume.Wish
+	Keep   resume.Keep
 }
 
 // Attached is the answer to Cluster.Attach.
@@ -68,4 +74,7 @@ type Attached struct {
 	Members []presence.Member
 	// Cached is the channel's last value; nil with Attach.Cache is a miss.
 	Cached *message.Publication
+	// Resume answers Attach.Resume. Its Entries are the host's to send, after
+	// Session.Attached has returned.
+	Resume *resume.Answer
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/presence"
@@ -30,6 +31,9 @@ func (s *Session) subscribe(cmd *dialect.Command) dialect.Reason {
 		return s.refuseSubscription(name, dialect.Subscriptions,
 			fmt.Sprintf("the connection has %d subscriptions, the limit is %d: unsubscribe from some first", len(s.subs), n))
 	}
+	if cmd.Resume != nil && cmd.Resume.Wrong != "" {
+		return s.refuseSubscription(name, dialect.BadResume, cmd.Resume.Wrong)
+	}
 	eff := s.app.Effective(name)
 	sub := subscription{name: name, traits: traitsOf(eff)}
 	switch {
@@ -43,7 +47,7 @@ func (s *Session) subscribe(cmd *dialect.Command) dialect.Reason {
 	}
 	sub.state = Attaching
 	s.add(sub)
-	s.attach(&sub, nil)
+	s.attach(&sub, nil, cmd.Resume)
 	return dialect.None
 }
 
@@ -68,12 +72,12 @@ func (s *Session) authorize(sub subscription, cmd *dialect.Command) dialect.Reas
 	s.host.Authorize(sub.id, &authz.Subscribe{
 		App: s.app.ID, Key: s.key, SocketID: s.host.SocketID(), Channel: sub.name,
 		Auth: cmd.Auth, ChannelData: cmd.ChannelData, User: s.user,
-	})
+	}, cmd.Resume)
 	return dialect.None
 }
 
 // Authorized is the answer to Host.Authorize.
-func (s *Session) Authorized(id uint32, d authz.Decision, _ int64) {
+func (s *Session) Authorized(id uint32, d authz.Decision, wish *resume.Wish, _ int64) {
 	i := s.asked(id)
 	if s.flags.has(closed) || i < 0 {
 		return
@@ -95,7 +99,7 @@ func (s *Session) Authorized(id uint32, d authz.Decision, _ int64) {
 	}
 	s.flags |= vouched
 	sub.state = Attaching
-	s.attach(sub, member)
+	s.attach(sub, member, wish)
 }
 
 func reasonOf(d *authz.Decision) dialect.Reason {
@@ -105,11 +109,14 @@ func reasonOf(d *authz.Decision) dialect.Reason {
 	return dialect.ReasonOf(d.Reason)
 }
 
-func (s *Session) attach(sub *subscription, member *presence.Member) {
-	s.host.Attach(sub.name, Attach{
-		Member: member,
-		Cache:  sub.traits.has(cached),
-	})
+func (s *Session) attach(sub *subscription, member *presence.Member, wish *resume.Wish) {
+	how := Attach{Member: member, Cache: sub.traits.has(cached), Resume: wish}
+	if wish != nil {
+		if eff := s.app.Effective(sub.name); eff.Recovers() {
+			how.Keep = resume.Keep{Size: eff.History.Size, TTL: eff.History.TTL}
+		}
+	}
+	s.host.Attach(sub.name, how)
 }
 
 // Attached is the answer to Host.Attach.
@@ -126,10 +133,10 @@ func (s *Session) Attached(r Attached, _ int64) {
 	sub.state = Live
 	s.tell(dialect.Event{
 		Kind: dialect.Subscribed, Channel: sub.name,
-		Presence: sub.traits.has(presenceChannel), Members: r.Members,
+		Presence: sub.traits.has(presenceChannel), Members: r.Members, Resume: r.Resume,
 	})
 	switch {
-	case !sub.traits.has(cached):
+	case !sub.traits.has(cached), r.Resume.CaughtUp():
 	case r.Cached == nil:
 		s.tell(dialect.Event{Kind: dialect.CacheMiss, Channel: sub.name})
 	default:

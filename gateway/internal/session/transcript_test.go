@@ -15,6 +15,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/dialect/pusher"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
@@ -83,6 +84,8 @@ type player struct {
 	now  int64
 	out  []string
 	done bool
+	// resume is what came with the last authorization that was asked for.
+	resume *resume.Wish
 }
 
 func play(t *testing.T, script string) string {
@@ -188,7 +191,7 @@ func (p *player) message(payload string) {
 //	= allow ID [USER]        the authorization service says yes; USER is an authz.User
 //	= refuse ID REASON TEXT
 //	= signed-in USER / = not-signed-in REASON TEXT
-//	= attached CHANNEL [members MEMBERS] [cached DATA] [failed REASON TEXT]
+//	= attached CHANNEL [members MEMBERS] [cached DATA] [resume ANSWER] [failed REASON TEXT]
 //	= watching [USER...]     those that are online
 //	= at TIME                since the start; then Tick
 //	= heard                  a control frame came
@@ -200,9 +203,9 @@ func (p *player) answer(verb, rest string) {
 	word, tail, _ := strings.Cut(rest, " ")
 	switch verb {
 	case "allow":
-		p.s.Authorized(p.id(word), p.decision(tail), p.now)
+		p.s.Authorized(p.id(word), p.decision(tail), p.resume, p.now)
 	case "refuse":
-		p.s.Authorized(p.id(word), refusal(tail), p.now)
+		p.s.Authorized(p.id(word), refusal(tail), p.resume, p.now)
 	case "signed-in":
 		p.s.SignInDecided(p.decision(rest), p.now)
 	case "not-signed-in":
@@ -289,6 +292,9 @@ func (p *player) attached(name, rest string) {
 		}
 	case "cached":
 		r.Cached = &message.Publication{Kind: message.Event, Channel: name, Event: "cached-event", Data: []byte(arg)}
+	case "resume":
+		r.Resume = new(resume.Answer)
+		p.decode(arg, r.Resume)
 	case "failed":
 		why, text, _ := strings.Cut(arg, " ")
 		r.Failed, r.Message = reason(p.t, why), text
@@ -343,14 +349,23 @@ func (p *player) Close(why dialect.Reason) {
 }
 
 // Authorize implements session.Host.
-func (p *player) Authorize(id uint32, req *authz.Subscribe) { p.wish("authorize %d %s", id, line(req)) }
+func (p *player) Authorize(id uint32, req *authz.Subscribe, wish *resume.Wish) {
+	p.resume = wish
+	p.wish("authorize %d %s", id, line(req))
+}
 
 // SignIn implements session.Host.
 func (p *player) SignIn(req *authz.SignIn) { p.wish("sign-in %s", line(req)) }
 
 // Attach implements session.Host.
 func (p *player) Attach(channel string, how session.Attach) {
-	p.wish("attach %s %s", channel, line(how))
+	p.wish("attach %s %s", channel, line(struct {
+		Member *presence.Member
+		Cache  bool
+	}{how.Member, how.Cache}))
+	if how.Resume != nil {
+		p.wish("resume %s, of %d for %s", line(how.Resume), how.Keep.Size, how.Keep.TTL)
+	}
 }
 
 // Detach implements session.Host.

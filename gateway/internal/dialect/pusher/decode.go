@@ -96,6 +96,11 @@ func decodeData(data []byte, cmd *dialect.Command) error {
 			field = &cmd.ChannelData
 		case "user_data":
 			field = &cmd.UserData
+		case "resume":
+			if cmd.Kind == dialect.Subscribe {
+				cmd.Resume = decodeResume(value)
+			}
+			continue
 		default:
 			continue
 		}

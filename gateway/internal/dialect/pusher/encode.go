@@ -113,11 +113,20 @@ func appendSubscriptionError(b []byte, channel, kind, message string, status int
 
 func appendSubscribed(b []byte, ev *dialect.Event) []byte {
 	b = appendHead(b, "pusher_internal:subscription_succeeded", ev.Channel)
-	if !ev.Presence {
+	if !ev.Presence && ev.Resume == nil {
 		return append(b, `,"data":"{}"}`...)
 	}
+	inner := make([]byte, 0, rosterSize(ev.Members))
+	if ev.Presence {
+		inner = appendRoster(inner, ev.Members)
+	} else {
+		inner = append(inner, "{}"...)
+	}
+	if ev.Resume != nil {
+		inner = appendResume(inner, ev.Presence, ev.Resume)
+	}
 	b = append(b, `,"data":`...)
-	b = jsonx.AppendStringBytes(b, appendRoster(make([]byte, 0, rosterSize(ev.Members)), ev.Members))
+	b = jsonx.AppendStringBytes(b, inner)
 	return append(b, '}')
 }
 

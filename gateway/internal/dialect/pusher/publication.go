@@ -55,6 +55,18 @@ func (p *Pusher) AppendPublication(dst []byte, pub *message.Publication) []byte 
 	return append(dst, '}')
 }
 
+// AppendPositioned implements dialect.Positioner.
+func (p *Pusher) AppendPositioned(dst []byte, pos message.Position, pub *message.Publication) []byte {
+	start := len(dst)
+	dst = p.AppendPublication(dst, pub)
+	if pos == 0 || len(dst) == start {
+		return dst
+	}
+	dst = append(dst[:len(dst)-1], `,"position":"`...) // instead of the closing brace
+	dst = strconv.AppendUint(dst, uint64(pos), 10)
+	return append(dst, `"}`...)
+}
+
 // appendClientEvent passes data on as it came: an object stays an object.
 func appendClientEvent(dst []byte, pub *message.Publication) []byte {
 	dst = appendHead(dst, pub.Event, pub.Channel)

@@ -30,8 +30,9 @@ type Pusher struct {
 }
 
 var (
-	_ dialect.Dialect = (*Pusher)(nil)
-	_ dialect.Namer   = (*Pusher)(nil)
+	_ dialect.Dialect    = (*Pusher)(nil)
+	_ dialect.Namer      = (*Pusher)(nil)
+	_ dialect.Positioner = (*Pusher)(nil)
 )
 
 // New returns the dialect. pathPrefix is what comes before "/app/KEY" in the

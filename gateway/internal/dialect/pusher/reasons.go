@@ -89,6 +89,8 @@ func staysText(why dialect.Reason) string {
 		return "Not subscribed to the channel"
 	case dialect.ClientEvents:
 		return "Client events are not allowed here"
+	case dialect.BadResume:
+		return "Invalid resume"
 	case dialect.Unavailable:
 		return "Temporarily unavailable: try again"
 	}
@@ -114,6 +116,8 @@ func subscriptionError(why dialect.Reason) (kind string, status int) {
 		return "LimitReached", code.PusherOverCapacity
 	case dialect.TooLarge:
 		return "LimitReached", code.PusherClientEventRefused
+	case dialect.BadResume:
+		return "InvalidResume", 400
 	case dialect.Unavailable:
 		return "ServerError", 503
 	}

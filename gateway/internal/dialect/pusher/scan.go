@@ -52,6 +52,16 @@ func memberName(quoted []byte) string {
 		return "channel_data"
 	case "user_data":
 		return "user_data"
+	case "resume":
+		return "resume"
+	case "position":
+		return "position"
+	case "epoch":
+		return "epoch"
+	case "rewind":
+		return "rewind"
+	case "socket_id":
+		return "socket_id"
 	}
 	return unquote(quoted)
 }

@@ -1,0 +1,130 @@
+package edge
+
+import (
+	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/hub"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
+)
+
+// portionBytes is how much of a channel's past a client is given before it has
+// to have read it: a past may be larger than an outbox.
+const portionBytes = 64 << 10
+
+// keeps says whether the client keeps its place in the channel.
+func (a *attachment) keeps() bool { return a.how.Resume != nil && a.how.Keep.Size > 0 }
+
+// askPast asks for what the client wants of the channel's past.
+func (a *attachment) askPast() {
+	wish, edge := a.how.Resume, a.c.h.edge
+	switch {
+	case !a.keeps():
+		a.result.Resume = &resume.Answer{}
+	case !wish.NeedsPast(a.mark):
+		a.result.Resume = wish.Decide(a.mark, nil)
+	default:
+		a.waits++
+		edge.cfg.History.Past(wish.Question(a.keys[0], a.mark, a.how.Keep), func(p *resume.Past) {
+			a.c.h.run(func() { a.pastCame(p) })
+		})
+	}
+}
+
+func (a *attachment) pastCame(p *resume.Past) {
+	if a.done {
+		return
+	}
+	if p == nil {
+		a.fail(dialect.Unavailable, "the history of the channel can't be read now, try again")
+	} else {
+		a.result.Resume = a.how.Resume.Decide(a.mark, p)
+	}
+	a.answered()
+}
+
+// join makes one of what the answers say: a client that is up to date, or will
+// be with what it gets of the past, needs no cached value.
+func (a *attachment) join() {
+	r := a.result.Resume
+	if r == nil {
+		return
+	}
+	a.c.h.stats.resume(a.how.Resume, r)
+	if !r.Kept {
+		return
+	}
+	if r.CaughtUp() {
+		a.result.Cached, a.floor.Position = nil, r.Seen
+	}
+	r.Place.Position = max(r.Place.Position, a.floor.Position)
+	a.past = r.Entries
+}
+
+// catchUp sends the past in portions, as the client reads them, then what was
+// held back; then the subscription is live.
+func (a *attachment) catchUp() {
+	c := a.c
+	encoding := c.h.edge.interest.Encodings[a.enc]
+	for len(a.past) > 0 {
+		if a.Over { // it was told that it is subscribed: only coming back is left
+			c.sess.Shut(dialect.Slow)
+			return
+		}
+		sent := 0
+		for len(a.past) > 0 && sent < portionBytes {
+			e := a.past[0]
+			a.past = a.past[1:]
+			if bytes := encoding.AppendFrame(nil, e.Position, e.Publication); len(bytes) > 0 {
+				c.conn.SendShared(&hub.Frame{Bytes: bytes})
+				sent += len(bytes)
+			}
+		}
+		if len(a.past) > 0 {
+			c.h.pace(a)
+			return
+		}
+	}
+	a.goLive()
+}
+
+// goLive ends the attachment: what comes from now on is the table's to send.
+func (a *attachment) goLive() {
+	c := a.c
+	a.end()
+	if a.how.Member != nil {
+		c.members = append(c.members, membership{a.keys[0].Name, a.how.Member.ID})
+	}
+	sendSome(c.conn, a.Held, a.enc, a.floor)
+	a.Held = nil
+	for _, key := range a.keys {
+		if ch := c.h.table.Lookup(key); ch != nil {
+			c.h.expand(ch) // what has arrived in this turn is not for the newcomer
+		}
+		c.h.table.Add(key, c.conn.Handle().Slot, a.enc, a.floor)
+		c.h.table.Release(key, &a.Hold)
+	}
+}
+
+// pace has the attachment go on in a later turn, once its client has read.
+func (h *handler) pace(a *attachment) {
+	h.paced = append(h.paced, a)
+	h.run(func() {}) // a turn comes even if nothing else happens
+}
+
+// goOn continues with those whose client has read what it was given. Those
+// that wait for their client get their turn when it reads.
+func (h *handler) goOn() {
+	for n := len(h.paced); n > 0; n-- {
+		a := h.paced[0]
+		h.paced = h.paced[1:]
+		switch {
+		case a.done:
+		case a.c.conn.Blocked():
+			h.paced = append(h.paced, a)
+		default:
+			a.catchUp()
+		}
+	}
+	if len(h.paced) == 0 {
+		h.paced = nil
+	}
+}
