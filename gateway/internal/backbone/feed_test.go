@@ -306,6 +306,20 @@ func TestNewStreamIsTold(t *testing.T) {
 	}
 }
 
+// The stream is made anew before the first heartbeat tells of its epoch.
+func TestNewStreamBeforeTheFirstHeartbeatIsTold(t *testing.T) {
+	b := newBench(t, benchOptions{republish: true, before: 5})
+	if err := b.js.DeleteStream(t.Context(), subject.JournalStream); err != nil {
+		t.Fatal(err)
+	}
+	b.createStream(true)
+	b.prev = 0
+	b.beat(0, "e2")
+	b.sink.until(t, "broken", func() bool { return b.sink.broken == 1 && len(b.sink.starts) == 2 })
+	b.store("first")
+	b.sink.untilGot(t, "first@1")
+}
+
 func TestServerRestart(t *testing.T) {
 	b := newBench(t, benchOptions{republish: true, before: 2})
 	b.store("a")

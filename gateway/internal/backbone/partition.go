@@ -197,6 +197,7 @@ func (p *partition) takeBeat(m *nats.Msg) {
 	if beat.Epoch != "" && beat.Epoch != p.epoch {
 		p.epoch = beat.Epoch
 		p.tellEpoch()
+		p.chain.Doubt() // that what was delivered is of this life is not certain until the tail was looked at
 	}
 	if p.chain.Started() {
 		p.keepRecent(p.keeps)
