@@ -42,6 +42,7 @@ func TestWebSocketDoor(t *testing.T) {
 	t.Run("frame", w.badFrames)
 	t.Run("message", w.badMessages)
 	t.Run("subscription", w.badSubscriptions)
+	t.Run("resume", w.badResumes)
 	t.Run("sign-in", w.badSignIns)
 	t.Run("client event", w.badClientEvents)
 	t.Run("too much", w.tooMuch)
@@ -292,6 +293,53 @@ func (w *world) badSubscriptions(t *testing.T) {
 		})
 		first.gets(`{"event":"pusher_internal:member_added","channel":"presence-full","data":"{\"user_id\":\"2\"}"}`)
 		first.alive()
+	})
+}
+
+// badResumes are places that can't be: refused one after the other on one
+// connection, far more than messages that are none of the protocol.
+func (w *world) badResumes(t *testing.T) {
+	const (
+		position = `"position" is %s, want it as it was told, such as "73728"`
+		rewind   = `"rewind" is %s, want a whole number from 1 to 10000`
+		together = `"resume" needs position and epoch together: one says nothing without the other`
+	)
+	s := w.greeted(t, env.Key)
+	for _, c := range []struct{ name, resume, told string }{
+		{"no object", `7`, `"resume" is not an object with position and epoch, or rewind`},
+		{"negative", `{"position":"-1","epoch":"e"}`, fmt.Sprintf(position, `"-1"`)},
+		{"beyond all positions", `{"position":"99999999999999999999","epoch":"e"}`, fmt.Sprintf(position, `"99999999999999999999"`)},
+		{"garbage", `{"position":"x","epoch":"e"}`, fmt.Sprintf(position, `"x"`)},
+		{"a broken number", `{"position":1e99,"epoch":"e"}`, fmt.Sprintf(position, `1e99`)},
+		{"no epoch", `{"position":"1"}`, together},
+		{"no position", `{"epoch":"e"}`, together},
+		{"rewind nothing", `{"rewind":0}`, fmt.Sprintf(rewind, `0`)},
+		{"rewind forward", `{"rewind":-3}`, fmt.Sprintf(rewind, `-3`)},
+		{"rewind a world", `{"rewind":1000000000}`, fmt.Sprintf(rewind, `1000000000`)},
+		{"rewind in words", `{"rewind":"all"}`, fmt.Sprintf(rewind, `"all"`)},
+		{"an endless epoch", `{"position":"1","epoch":"` + strings.Repeat("e", 65) + `"}`, `"epoch" is "` + strings.Repeat("e", 39) + `..., want it as it was told: a string of up to 64 bytes`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w.counts(t, refused("bad_resume"), 1, func() {
+				s.send(`{"event":"pusher:subscribe","data":{"channel":"durable-a","resume":` + c.resume + `}}`)
+				s.gets(refusedSubscription("durable-a", "InvalidResume", 400, c.told)...)
+				s.alive()
+			})
+		})
+	}
+	t.Run("what can't be found is not recovered", func(t *testing.T) {
+		for _, resume := range []string{
+			`{"position":"5","epoch":"e"}`, `{"position":"9007199254740991","epoch":"e"}`, `{"position":"0","epoch":"\u0000\ud800"}`,
+		} {
+			w.counts(t, `carillon_gateway_resumes_total{reason="lost"}`, 1, func() {
+				s.send(`{"event":"pusher:subscribe","data":{"channel":"durable-a","resume":` + resume + `}}`)
+				if answer := s.text(); !strings.Contains(answer, `{\"resume\":{\"recovered\":false,\"position\":\"`) {
+					t.Errorf("answered %s", answer)
+				}
+				s.send(`{"event":"pusher:unsubscribe","data":{"channel":"durable-a"}}`)
+				s.alive()
+			})
+		}
 	})
 }
 
