@@ -230,6 +230,32 @@ func TestBrokenPartitionsGiveAFreshStart(t *testing.T) {
 	other.expect(`"event":"e"`)
 }
 
+// Who subscribes while positions mean nothing may have missed something.
+func TestWhoComesToABrokenPartitionIsSentAwayToo(t *testing.T) {
+	f := start(t)
+	p := channel.Key{App: "1", Name: "cache-a"}.Partition(partitions)
+	f.edge.Start(p, message.At(5, 0))
+	f.edge.Broken(p)
+	c := f.dial()
+	c.send(`{"event":"pusher:subscribe","data":{"channel":"cache-a"}}`)
+	asked := <-f.cluster.caches
+	if asked.at != 0 {
+		t.Errorf("asked for what was there at %d, which means nothing now", asked.at)
+	}
+	asked.answer(&history.Reply{})
+	c.expect("subscription_succeeded")
+	c.expect("cache_miss")
+	f.edge.Start(p, message.At(2, 0))
+	c.expectClose(4200)
+	later := f.dial()
+	later.send(`{"event":"pusher:subscribe","data":{"channel":"cache-a"}}`)
+	(<-f.cluster.caches).answer(&history.Reply{})
+	later.expect("subscription_succeeded")
+	later.expect("cache_miss")
+	f.publish("cache-a", 3)
+	later.expect(`"data":"3"`)
+}
+
 // More changes than are kept while the answer is on its way: the state is
 // asked for again, for what was told would not be the last word.
 func TestWatchedUsersThatChangeTooOftenAreAskedForAgain(t *testing.T) {

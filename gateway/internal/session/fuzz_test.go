@@ -75,7 +75,8 @@ func (w *world) step(s *session.Session, now int64) {
 	switch rapid.IntRange(0, 11).Draw(t, "what") {
 	case 0, 1, 2:
 		auth := rapid.SampledFrom([]string{"", `,"auth":"key:x"`}).Draw(t, "auth")
-		s.Message(fmt.Appendf(nil, `{"event":"pusher:subscribe","data":{"channel":%q%s}}`, name, auth), now)
+		resume := rapid.SampledFrom([]string{"", "", `,"resume":{}`, `,"resume":{"position":"5","epoch":"e"}`, `,"resume":{"rewind":0}`}).Draw(t, "resume")
+		s.Message(fmt.Appendf(nil, `{"event":"pusher:subscribe","data":{"channel":%q%s%s}}`, name, auth, resume), now)
 	case 3:
 		was := w.told[name] || w.has(s, name)
 		delete(w.told, name)
@@ -264,6 +265,8 @@ func (w *world) Attach(name string, how session.Attach) {
 		w.t.Fatalf("attached %s without authorization", name)
 	case kind.User && strings.TrimPrefix(name, channel.UserPrefix) != w.user:
 		w.t.Fatalf("attached %s as user %q", name, w.user)
+	case how.Resume != nil && how.Resume.Wrong != "":
+		w.t.Fatalf("attached %s with a wish that is wrong: %s", name, how.Resume.Wrong)
 	case kind.Presence != (how.Member != nil), kind.Cache != how.Cache:
 		w.t.Fatalf("attached %s with %+v", name, how)
 	}

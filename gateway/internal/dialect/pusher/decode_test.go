@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 )
 
 func TestDecode(t *testing.T) {
@@ -95,6 +96,9 @@ func FuzzDecode(f *testing.F) {
 		`{"event":"pusher:signin","data":{"auth":null,"user_data":"\ud83d\ude00\ud83d"}}`,
 		`{"event":"client-x","channel":"private-a","data":{"a":[1,2.5e3,true,null,"]}\\\""]}}`,
 		" {\n\"\\u0065vent\" : \"pusher:ping\" }\r\n ", `{"event":"pusher:unsubscribe","data":{"channel":5}}`, `{"event":"other"}`, `[]`,
+		`{"event":"pusher:subscribe","data":{"channel":"a","resume":{"position":"73728","epoch":"e1","socket_id":"1.2","rewind":3}}}`,
+		`{"event":"pusher:subscribe","data":{"channel":"a","resume":{"position":5,"epoch":"\ud83d","rewind":1e9}}}`,
+		`{"event":"pusher:subscribe","data":{"channel":"a","resume":true}}`, `{"event":"pusher:subscribe","data":{"channel":"a","resume":[{}]}}`,
 	} {
 		f.Add([]byte(seed))
 	}
@@ -105,13 +109,34 @@ func FuzzDecode(f *testing.F) {
 		if (err == nil) != ok {
 			t.Fatalf("decoded %q: %v, expected success: %v", payload, err, ok)
 		}
-		if ok && !reflect.DeepEqual(got, want) {
+		if !ok {
+			return
+		}
+		checkWish(t, got.Resume, want.Resume != nil)
+		got.Resume, want.Resume = nil, nil
+		if !reflect.DeepEqual(got, want) {
 			t.Fatalf("decoded %q\ngot  %+v\nwant %+v", payload, got, want)
 		}
 	})
 }
 
-// slowly decodes the plain way.
+// checkWish: whatever a client writes, a wish is wrong or within its limits.
+func checkWish(t *testing.T, w *resume.Wish, wanted bool) {
+	t.Helper()
+	switch {
+	case (w != nil) != wanted:
+		t.Fatalf("wish %+v, wanted: %v", w, wanted)
+	case w == nil || w.Wrong != "":
+	case w.Since.Position > 1<<53-1, w.Since.Epoch == "" && w.Since.Position != 0, w.Rewind < 0 || w.Rewind > resume.RewindMax,
+		len(w.Since.Epoch) > 3*epochBytesMax, len(w.Socket) > 3*socketBytesMax:
+		t.Fatalf("wish %+v", w)
+	}
+	if w != nil && !utf8.ValidString(w.Wrong+w.Since.Epoch+w.Socket) {
+		t.Fatalf("wish %+v is not UTF-8", w)
+	}
+}
+
+// slowly decodes the plain way, but for what is in a wish.
 func slowly(payload []byte) (cmd dialect.Command, ok bool) {
 	var top map[string]json.RawMessage
 	var event string
@@ -149,6 +174,9 @@ func slowlyData(cmd dialect.Command, raw []byte) (dialect.Command, bool) {
 		if raw, there := data[name]; there && string(raw) != "null" && !isString(raw, field) {
 			return cmd, false
 		}
+	}
+	if wish := string(data["resume"]); cmd.Kind == dialect.Subscribe && wish != "" && wish != "null" && wish != "false" {
+		cmd.Resume = &resume.Wish{}
 	}
 	return cmd, cmd.Kind == dialect.SignIn || cmd.Channel != ""
 }

@@ -192,3 +192,37 @@ func same(t *testing.T, a, b string) bool {
 	}
 	return reflect.DeepEqual(values[0], values[1])
 }
+
+// Subscribers that keep their place get the same message with one member
+// more, behind all others.
+func TestAppendPositioned(t *testing.T) {
+	p := New("")
+	for _, pub := range []message.Publication{
+		{Kind: message.Event, Channel: "news", Event: "e", Data: []byte(`{"a":"b"}`)},
+		{Kind: message.Event, Channel: "news"},
+		{Kind: message.ClientEvent, Channel: "private-a", Event: "client-e", Data: []byte(`{"position":"1"}`), UserID: `"7"`},
+		{Kind: message.MemberAdded, Channel: "presence-a", UserID: "7", Data: []byte(`{}`)},
+		{Kind: message.SubscriptionCount, Channel: "news", Version: 3},
+		{Kind: 99, Channel: "news"},
+	} {
+		plain := string(p.AppendPublication(nil, &pub))
+		if got := string(p.AppendPositioned(nil, 0, &pub)); got != plain {
+			t.Errorf("without a position got %s, want %s", got, plain)
+		}
+		want := ""
+		if plain != "" {
+			want = strings.TrimSuffix(plain, "}") + `,"position":"71681"}`
+		}
+		got := p.AppendPositioned([]byte("before"), message.At(70, 1), &pub)
+		if string(got) != "before"+want || want != "" && !json.Valid(got[len("before"):]) {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		buf = p.AppendPositioned(buf[:0], message.At(70, 1), &message.Publication{Kind: message.Event, Channel: "news", Data: []byte("x")})
+	}); n > 1 { // the publication
+		t.Errorf("%v allocations", n)
+	}
+}
+
+var buf = make([]byte, 0, 1024)
