@@ -87,15 +87,15 @@ func NewServices(lasts Lasts, ask Asker, publish Publisher, metrics prometheus.R
 
 // Authorize implements the edge's Backbone.
 func (s *Services) Authorize(req *authz.Subscribe, answer func(authz.Decision)) {
-	s.decide(subject.AuthSubscribe, req, answer)
+	s.decide(subject.AuthSubscribe, req.App, req, answer)
 }
 
 // SignIn implements the edge's Backbone.
 func (s *Services) SignIn(req *authz.SignIn, answer func(authz.Decision)) {
-	s.decide(subject.AuthSignIn, req, answer)
+	s.decide(subject.AuthSignIn, req.App, req, answer)
 }
 
-func (s *Services) decide(subj string, req any, answer func(authz.Decision)) {
+func (s *Services) decide(subj, app string, req any, answer func(authz.Decision)) {
 	body, err := json.Marshal(req)
 	if err != nil { // strings only: it can't be
 		s.metrics.unavailable.Inc()
@@ -116,7 +116,7 @@ func (s *Services) decide(subj string, req any, answer func(authz.Decision)) {
 		}
 		answer(d)
 	}
-	s.auth.enter(func() {
+	s.auth.enter(app, func() {
 		s.ask.Ask(subj, body, authTimeout, func(reply []byte, err error) {
 			settle(reply, err)
 			s.auth.leave()
