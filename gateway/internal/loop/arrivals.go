@@ -138,6 +138,7 @@ func (c *core) admit(a arrival) {
 	c.wheel.arm(s)
 	if a.conn != nil {
 		s.fd = -1
+		c.shedder.pipes++
 		s.pipe = netpoll.NewPipe(a.conn, c.poller, c.cfg.SendBufferBytes, &c.group)
 		s.pipe.Start(s.slot, s.gen)
 		return

@@ -23,7 +23,7 @@ type Config struct {
 	OutboxBytesMax int
 	OutboxAgeMax   time.Duration
 	// MemoryMax is what the loop's connections may take: the bytes of their
-	// outboxes, and 1 KiB for each; 0 is no limit. From 7/8 of it on those that
+	// outboxes, and 1 KiB for each, with TLS 33 KiB; 0 is no limit. From 7/8 of it on those that
 	// read slowest are closed, largest outbox first, until 6/8 are left; see
 	// also Loop.Full.
 	MemoryMax int64

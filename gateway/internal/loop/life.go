@@ -155,6 +155,9 @@ func (c *core) freeKilled() {
 		} else {
 			c.stats.connections.Add(-1)
 		}
+		if s.pipe != nil {
+			c.shedder.pipes--
+		}
 		c.slots.release(s)
 	}
 	c.killed = c.killed[:0]

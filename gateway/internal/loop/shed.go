@@ -9,6 +9,10 @@ const (
 	// connectionBytes is what an open connection is taken to cost, its session
 	// and its subscriptions included.
 	connectionBytes = 1 << 10
+	// pipeBytes is what a connection through a pipe, which is one with TLS, is
+	// taken to cost besides: a goroutine, its read buffer, and what crypto/tls
+	// keeps.
+	pipeBytes = 32 << 10
 	// shedFrom and shedTo are the shares of Config.MemoryMax, in eighths, at
 	// which shedding begins and down to which it goes.
 	shedFrom, shedTo = 7, 6
@@ -73,6 +77,7 @@ func worst(debts []debt, excess int64) []debt {
 
 // shedder keeps a loop within Config.MemoryMax.
 type shedder struct {
+	pipes  int64  // connections through pipes
 	debts  []debt // reused
 	saidAt int64  // loop time of the last log line, 0 for never
 	closed int    // since then
@@ -80,7 +85,7 @@ type shedder struct {
 
 // memory is what the loop's connections take.
 func (c *core) memory() int64 {
-	return c.writer.backlog.bytes + c.stats.connections.Load()*connectionBytes
+	return c.writer.backlog.bytes + c.stats.connections.Load()*connectionBytes + c.shedder.pipes*pipeBytes
 }
 
 // Full says whether the loop's connections take all the memory they may: no

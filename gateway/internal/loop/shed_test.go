@@ -137,3 +137,30 @@ func (l *lines) String() string {
 	text, _ := l.text.Load().(string)
 	return text
 }
+
+// Connections count while they are there, those with TLS for what they cost.
+func TestFull(t *testing.T) {
+	for _, way := range []struct {
+		name  string
+		start func(testing.TB, Config, *script) *server
+		each  int64
+	}{{"system", serve, connectionBytes}, {"portable", portable, connectionBytes + pipeBytes}} {
+		t.Run(way.name, func(t *testing.T) {
+			s := way.start(t, Config{MemoryMax: 2 * way.each}, &script{})
+			full := func() (is bool) {
+				s.on(func() { is = s.loops[0].Full() })
+				return is
+			}
+			first := s.open()
+			if full() {
+				t.Error("full with one connection of two")
+			}
+			s.open()
+			if !full() {
+				t.Error("not full with two connections of two")
+			}
+			_ = first.conn.Close()
+			await.True(t, "there is room again", func() bool { return !full() })
+		})
+	}
+}
