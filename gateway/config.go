@@ -18,6 +18,9 @@ const Role = "gateway"
 // loopsMax is what a socket id has room for.
 const loopsMax = 256
 
+// memoryMin is the least that connections can be told to do with.
+const memoryMin = 1 << 20
+
 // Config is the gateway's section of the configuration.
 type Config struct {
 	Listen     string `yaml:"listen" doc:"address of the public port: clients, and HTTP requests where the API is in the same process; port 0 picks a free one"`
@@ -138,7 +141,6 @@ func (c LimitsConfig) Validate() error {
 		{"connect_rate", int64(c.ConnectRate), 0},
 		{"message_bytes", int64(c.MessageBytes), 1 << 10},
 		{"outbox_bytes", int64(c.OutboxBytes), 4 << 10},
-		{"memory", int64(c.Memory), 0},
 		{"outbox_age", int64(c.OutboxAge), int64(time.Millisecond)},
 		{"send_buffer", int64(c.SendBuffer), 4 << 10},
 		{"mailbox", int64(c.Mailbox), 64},
@@ -148,6 +150,9 @@ func (c LimitsConfig) Validate() error {
 		if f.value < f.least {
 			return fmt.Errorf("%s is %d, want at least %d", f.name, f.value, f.least)
 		}
+	}
+	if c.Memory != 0 && c.Memory < memoryMin {
+		return fmt.Errorf("memory is %d, want at least %d, or 0 for what the process has", c.Memory, memoryMin)
 	}
 	return nil
 }

@@ -454,6 +454,7 @@ func TestConfig(t *testing.T) {
 		"connection_age_jitter is NaN":   func(c *Config) { c.ConnectionAgeJitter = math.NaN() },
 		"limits: connect_rate is -1":     func(c *Config) { c.Limits.ConnectRate = -1 },
 		"limits: memory is -1":           func(c *Config) { c.Limits.Memory = -1 },
+		"limits: memory is 1000":         func(c *Config) { c.Limits.Memory = 1000 },
 		"loops is 257":                   func(c *Config) { c.Loops = 257 },
 		"0 partitions":                   func(c *Config) { c.Partitions = 0 },
 		"tls: cert and key go together":  func(c *Config) { c.TLS.Cert = "x" },
