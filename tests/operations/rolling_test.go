@@ -14,8 +14,8 @@ import (
 // Gateways are restarted one after another while somebody publishes: nobody
 // who publishes notices, and the clients move a few at a time.
 func TestRollingRestart(t *testing.T) {
-	const clients = 80
-	c := env.Start(t, env.Apart(2), env.Set("gateway.drain.window=3s"))
+	const clients, window = 80, 3 * time.Second
+	c := env.Start(t, env.Apart(2), env.Set("gateway.drain.window="+window.String()))
 	ctx := t.Context()
 	load := startLoad(t, ctx, c, "durable-rolling")
 	failed := load.failed.Load()
@@ -39,7 +39,7 @@ func TestRollingRestart(t *testing.T) {
 		drain(t, leaving)
 		moves.Wait()
 		close(left)
-		checkSpread(t, left)
+		checkSpread(t, left, window)
 		if n := moved.Load(); n != clients {
 			t.Errorf("%d of %d clients came back", n, clients)
 		}
@@ -74,9 +74,10 @@ func drain(t *testing.T, n *env.Node) {
 	}
 }
 
-// checkSpread wants no quarter of the time in which clients left to have most
-// of them.
-func checkSpread(t *testing.T, left <-chan time.Time) {
+// checkSpread wants clients to have left over most of the window, and no
+// quarter of that time to have most of them. That they are even is what the
+// test of the schedule checks; here a slow machine must not matter.
+func checkSpread(t *testing.T, left <-chan time.Time, window time.Duration) {
 	t.Helper()
 	const quarters = 4
 	var times []time.Time
@@ -90,8 +91,8 @@ func checkSpread(t *testing.T, left <-chan time.Time) {
 		buckets[int64(at.Sub(times[0]))*quarters/int64(total)]++
 	}
 	t.Logf("reconnects in each quarter of %s: %v", total.Round(time.Millisecond), buckets)
-	if slices.Max(buckets[:]) > len(times)*3/5 {
-		t.Errorf("reconnects are not spread: %v", buckets)
+	if total < window/2 || slices.Max(buckets[:]) > len(times)*3/4 {
+		t.Errorf("reconnects are not spread over %s: %v in %s", window, buckets, total)
 	}
 }
 
