@@ -94,7 +94,7 @@ func (w *world) carryOut(step schedule.Step) {
 		what = "end "
 	}
 	w.rec.Add(record.Entry{Kind: record.Fault, Text: what + step.Fault.String()})
-	w.t.Logf("%s%s", what, step.Fault)
+	w.t.Logf("%.3f s: %s%s", w.rec.Now().Seconds(), what, step.Fault)
 	for _, target := range step.Fault.Targets {
 		for _, p := range w.processes() {
 			if p.name() == target {

@@ -142,8 +142,9 @@ type topic struct {
 }
 
 type memberEvent struct {
-	added bool
-	user  string
+	added   bool
+	user    string
+	seconds float64 // since the start of the run
 }
 
 // history is the record, sorted by what it is about.
@@ -277,7 +278,7 @@ func (h *history) readSession(i int, e *record.Entry, bySession map[int]*session
 		t.seen = append(t.seen, e.ID)
 		h.report.Events++
 	case record.Added, record.Removed:
-		t.members = append(t.members, memberEvent{e.Kind == record.Added, e.User})
+		t.members = append(t.members, memberEvent{e.Kind == record.Added, e.User, float64(e.Microseconds) / 1e6})
 		h.report.MemberEvents++
 	}
 }

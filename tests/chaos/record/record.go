@@ -90,11 +90,14 @@ type Recorder struct {
 // New starts the clock of a run.
 func New() *Recorder { return &Recorder{start: time.Now()} }
 
+// Now is how long the run has been going on.
+func (r *Recorder) Now() time.Duration { return time.Since(r.start) }
+
 // Add writes an entry down, with the time.
 func (r *Recorder) Add(e Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	e.Microseconds = time.Since(r.start).Microseconds()
+	e.Microseconds = r.Now().Microseconds()
 	r.entries = append(r.entries, e)
 }
 
