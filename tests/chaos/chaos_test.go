@@ -20,11 +20,15 @@ var (
 	minutes = flag.Float64("minutes", 0, "how long faults begin; 0: only the short runs")
 	kinds   = flag.String("faults", "", "kinds of faults, with commas; empty: all")
 	spare   = flag.String("spare", "", "roles that are not broken, with commas")
+	every   = flag.Duration("every", usualEvery, "how often each of the four publishers publishes, at most")
 	members = flag.Bool("members", true, "have members come and go")
 )
 
-// shortFor is how long faults begin in the runs that are part of `make test`.
-const shortFor = 25 * time.Second
+// The runs that are part of `make test`: how long faults begin, and how busy it is.
+const (
+	shortFor   = 25 * time.Second
+	usualEvery = 40 * time.Millisecond
+)
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
@@ -35,7 +39,7 @@ func TestChaos(t *testing.T) {
 		t.Skip("runs with -minutes; see TestServicesBreak and TestNATSBreaks")
 	}
 	check(t, Config{
-		Seed: *seed, For: time.Duration(*minutes * float64(time.Minute)), Kinds: chosen(t), Spare: strings.Split(*spare, ","), Members: *members,
+		Seed: *seed, For: time.Duration(*minutes * float64(time.Minute)), Kinds: chosen(t), Spare: strings.Split(*spare, ","), Members: *members, Every: *every,
 	})
 }
 
@@ -77,7 +81,7 @@ func check(t *testing.T, cfg Config) {
 // members come and go. README.md says what is left out of the short runs.
 func TestServicesBreak(t *testing.T) {
 	check(t, Config{
-		Seed: 1, For: shortFor, Spare: []string{"presence"}, Members: true,
+		Seed: 1, For: shortFor, Every: usualEvery, Spare: []string{"presence"}, Members: true,
 		Kinds: []schedule.Kind{schedule.Kill, schedule.Stop, schedule.Pause, schedule.Delay, schedule.KillRole},
 	})
 }
@@ -86,7 +90,7 @@ func TestServicesBreak(t *testing.T) {
 // them die.
 func TestNATSBreaks(t *testing.T) {
 	check(t, Config{
-		Seed: 2, For: shortFor,
+		Seed: 2, For: shortFor, Every: usualEvery,
 		Kinds: []schedule.Kind{schedule.Cut, schedule.Delay, schedule.KillBroker, schedule.StopBroker, schedule.PauseBroker, schedule.KillBrokers},
 	})
 }

@@ -13,8 +13,7 @@ import (
 )
 
 const (
-	publishEvery = 40 * time.Millisecond
-	retryEvery   = 100 * time.Millisecond
+	retryEvery = 100 * time.Millisecond
 	// attemptMost is how long one attempt may take: more than a node that lives
 	// needs to say that it can't.
 	attemptMost = 5 * time.Second
@@ -29,6 +28,7 @@ const (
 type publisher struct {
 	world *world
 	name  string
+	every time.Duration
 	rng   *rand.Rand
 	sent  int
 }
@@ -37,7 +37,7 @@ func (p *publisher) run(ctx context.Context) {
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	calls := client.API{App: env.AppID, Key: env.Key, Secret: env.Secret, HTTP: &http.Client{Transport: transport, Timeout: attemptMost}}
-	for wait(ctx, jitter(p.rng, publishEvery)) {
+	for wait(ctx, jitter(p.rng, p.every)) {
 		channel := durableChannels[p.rng.IntN(len(durableChannels))]
 		keyed := p.rng.IntN(5) > 0
 		if p.rng.IntN(4) == 0 {

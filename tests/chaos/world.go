@@ -29,6 +29,8 @@ type Config struct {
 	Spare []string
 	// Members: subscribers and guests are members of presence channels.
 	Members bool
+	// Every is how often each publisher publishes, at most.
+	Every time.Duration
 	// LogDir takes the logs of all processes.
 	LogDir string
 }
@@ -135,7 +137,7 @@ func Run(t testing.TB, cfg Config) []record.Entry {
 	}
 	w.awaitSubscribers()
 	for i := range publishers {
-		p := &publisher{world: w, name: fmt.Sprint("publisher-", i), rng: stream(cfg.Seed, "publisher", i)}
+		p := &publisher{world: w, name: fmt.Sprint("publisher-", i), every: cfg.Every, rng: stream(cfg.Seed, "publisher", i)}
 		publishing.Go(func() { p.run(busy) })
 	}
 	w.breakThings(cfg)
