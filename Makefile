@@ -123,7 +123,13 @@ bench: build ## measure against the budgets, next to raw loops in C and Go, REPS
 	@if [ -n "$(BASE)" ]; then .ci/bench "$(BASE)" $(REPS) $(BENCHFLAGS); else \
 	CARILLON_BIN=$(DIST)/carillon go run ./tests/perf/cmd/bench -reps $(REPS) -json $(DIST)/bench.json -lines $(DIST)/bench.txt $(BENCHFLAGS); fi
 
+CLIENTS ?= 10000
+RATE ?= 500
 N ?= 1000000
+.PHONY: resume
+resume: build ## CLIENTS (10000) subscribers of a durable channel lose their gateway while RATE (500) messages a second are published
+	CARILLON_BIN=$(DIST)/carillon go test -count=1 -v ./tests/perf -run '^TestResume$$' -args -resume-clients $(CLIENTS) -resume-rate $(RATE)
+
 .PHONY: million
 million: build ## hold N (1000000) connections on this machine, through as many gateways as that takes, as far as its memory goes
 	CARILLON_BIN=$(DIST)/carillon go run ./tests/perf/cmd/bench -million $(N)

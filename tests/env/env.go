@@ -49,6 +49,7 @@ const (
 	// replicasMax is how many copies the streams have with enough Brokers.
 	replicasMax    = 3
 	defaultHistory = 5 * time.Minute
+	defaultKept    = 100
 	// brokerPartitions is the partition count with Brokers.
 	brokerPartitions = 16
 )
@@ -68,6 +69,7 @@ type config struct {
 	proxied  bool
 	logDir   string
 	history  time.Duration
+	kept     int // publications of a durable channel
 	dev      bool
 }
 
@@ -118,6 +120,10 @@ func Proxied() Option { return func(c *config) { c.proxied = true } }
 // otherwise.
 func History(ttl time.Duration) Option { return func(c *config) { c.history = ttl } }
 
+// HistorySize is how many publications channels that begin with durable- keep
+// (100).
+func HistorySize(n int) Option { return func(c *config) { c.kept = n } }
+
 // LogDir keeps all logs in this directory, a file for each process.
 func LogDir(dir string) Option { return func(c *config) { c.logDir = dir } }
 
@@ -127,7 +133,7 @@ func Config(yaml string) Option { return func(c *config) { c.extra = yaml } }
 // Start starts a cluster and returns when all of it is ready.
 func Start(t testing.TB, options ...Option) *Cluster {
 	t.Helper()
-	c := &Cluster{t: t, cfg: config{history: defaultHistory}}
+	c := &Cluster{t: t, cfg: config{history: defaultHistory, kept: defaultKept}}
 	for _, o := range options {
 		o(&c.cfg)
 	}
@@ -254,7 +260,7 @@ func (c *Cluster) yaml(n *Node, dir string) string {
 	p("  - id: %q", AppID)
 	p("    keys: [{key: %s, secret: %s}, {key: second-key, secret: second-secret}]", Key, Secret)
 	p("    client_events: true\n    subscription_count: true\n    watchlist: true")
-	p("    policies: [{match: \"durable-*\", history: {size: 100, ttl: %s, recover: true}}]", c.cfg.history)
+	p("    policies: [{match: \"durable-*\", history: {size: %d, ttl: %s, recover: true}}]", c.cfg.kept, c.cfg.history)
 	if c.cfg.hookURL != "" {
 		p("    webhooks: [{url: %q}]", c.cfg.hookURL)
 	}

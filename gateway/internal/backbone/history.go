@@ -238,7 +238,7 @@ func (h *History) launch(key channel.Key, f *flight) {
 		h.arrive(landing{key: key, err: err})
 		return
 	}
-	h.line.enter(func() {
+	h.line.enter(key.App, func() {
 		h.ask.Ask(subject.History(f.partition), body, historyTimeout, func(reply []byte, err error) {
 			h.arrive(landing{key, reply, err})
 			h.line.leave()

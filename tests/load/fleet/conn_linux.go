@@ -38,6 +38,7 @@ type conn struct {
 	rest     []byte // a frame, or head, that is incomplete
 	socketID string
 	streams  []tally.Stream // by subscription and lane
+	place    []byte         // position in its channel, with Plan.Resume
 }
 
 // connect begins connection i.
@@ -46,7 +47,7 @@ func (f *Fleet) connect(i int) {
 	f.counts.Begun++
 	f.underway++
 	c.began = f.clock.Now()
-	server := (i + int(c.attempts)) % len(f.requests)
+	server := f.server(i)
 	fd, err := f.dialer.dial(f.plan.First+i, server)
 	if err != nil {
 		f.refuse(i, err)
@@ -65,6 +66,15 @@ func (f *Fleet) connect(i int) {
 	if err != nil {
 		f.refuse(i, err)
 	}
+}
+
+// server is which server connection i goes to with its present attempt.
+func (f *Fleet) server(i int) int {
+	n := int(f.conns[i].attempts)
+	if !f.plan.Failover {
+		n += i
+	}
+	return n % len(f.requests)
 }
 
 // refuse gives up a connection that was not completed.
@@ -95,7 +105,11 @@ func (f *Fleet) drop(i int) {
 	if c.fd >= 0 {
 		_ = hangUp(int(c.fd)) // gone either way
 	}
-	*c = conn{fd: -1, attempts: c.attempts + 1}
+	gone := *c
+	*c = conn{fd: -1, attempts: gone.attempts + 1}
+	if f.plan.Resume {
+		c.place, c.streams = gone.place, gone.streams
+	}
 	if f.plan.Again {
 		f.again = append(f.again, int32(i))
 	}
@@ -118,7 +132,7 @@ func (f *Fleet) event(i int, events uint32) error {
 		return nil
 	case stateConnecting:
 		c.state = stateAsked
-		if err := send(c, f.requests[(i+int(c.attempts))%len(f.requests)]); err != nil {
+		if err := send(c, f.requests[f.server(i)]); err != nil {
 			f.refuse(i, err)
 			return nil
 		}
@@ -179,6 +193,9 @@ func (f *Fleet) take(i int, b []byte) {
 			now = f.clock.Now()
 		}
 		f.deliver(i, &s, now)
+		if f.resumer != nil {
+			c.place = append(c.place[:0], f.resumer.Place(payload).Position...)
+		}
 	}
 }
 
@@ -215,6 +232,9 @@ func (f *Fleet) message(i int, op byte, payload []byte) {
 			f.subscribe(i)
 		}
 	case Subscribed:
+		if f.resumer != nil {
+			f.placed(c, f.resumer.Place(payload))
+		}
 		f.subscribed(i)
 	case Refused:
 		err := fmt.Errorf("the server says %.300q", m.Text)
@@ -248,7 +268,12 @@ func (f *Fleet) subscribe(i int) {
 	out := f.output[:0]
 	number := f.plan.First + i
 	for k := range f.slots {
-		out = f.dialect.AppendSubscribe(out, number, c.socketID, f.plan.Name(f.plan.channel(number, k)))
+		name := f.plan.Name(f.plan.channel(number, k))
+		if f.resumer != nil {
+			out = f.resumer.AppendResume(out, number, c.socketID, name, string(c.place), f.epochAt(c))
+			continue
+		}
+		out = f.dialect.AppendSubscribe(out, number, c.socketID, name)
 	}
 	f.output = out[:0]
 	c.state, c.wants = stateJoining, uint16(f.slots)
@@ -257,6 +282,31 @@ func (f *Fleet) subscribe(i int) {
 		return
 	}
 	f.reply(i, out)
+}
+
+// epochAt is the epoch of a connection's place, "" if it has none.
+func (f *Fleet) epochAt(c *conn) string {
+	if len(c.place) == 0 {
+		return ""
+	}
+	return f.epoch
+}
+
+// placed takes the answer to a subscription that keeps its place. What was
+// missed follows, and each of it has its own position.
+func (f *Fleet) placed(c *conn, at Place) {
+	switch {
+	case len(c.place) == 0:
+		c.place = append(c.place, at.Position...)
+	case at.Recovered:
+		f.counts.Recovered++
+	default:
+		f.counts.Unrecovered++
+		c.place = append(c.place[:0], at.Position...)
+	}
+	if f.epoch != string(at.Epoch) {
+		f.epoch = string(at.Epoch)
+	}
 }
 
 func (f *Fleet) subscribed(i int) {

@@ -20,6 +20,23 @@ type Dialect interface {
 	Receive(message []byte) Received
 }
 
+// Resumer is a Dialect whose clients can keep their place in a channel.
+type Resumer interface {
+	// AppendResume is AppendSubscribe for a client that has come to position of
+	// epoch, or has no place yet if epoch is "".
+	AppendResume(dst []byte, client int, socketID, channel, position, epoch string) []byte
+	// Place reads the place from a message: of a subscription the epoch and
+	// whether everything that was missed follows, of an event the position.
+	Place(message []byte) Place
+}
+
+// Place is where a client is in a channel. Its slices share the message's
+// memory.
+type Place struct {
+	Position, Epoch []byte
+	Recovered       bool
+}
+
 // Kind is what a message of the server says.
 type Kind uint8
 

@@ -37,6 +37,10 @@ type Counts struct {
 	Unsubscribed int64 `json:"unsubscribed"`
 	// Delivered is how many stamped messages came to connections that read.
 	Delivered int64 `json:"delivered"`
+	// Recovered and Unrecovered count the connections that came back to their
+	// place, or could not. A crew does not count them.
+	Recovered   int64 `json:"recovered,omitempty"`
+	Unrecovered int64 `json:"unrecovered,omitempty"`
 }
 
 // Add adds what others have done.
@@ -48,6 +52,8 @@ func (c *Counts) Add(o Counts) {
 	c.Subscribed += o.Subscribed
 	c.Unsubscribed += o.Unsubscribed
 	c.Delivered += o.Delivered
+	c.Recovered += o.Recovered
+	c.Unrecovered += o.Unrecovered
 }
 
 // Fleet is a number of connections. It is for one goroutine, which should be
@@ -56,6 +62,7 @@ type Fleet struct {
 	// immutable after New
 	plan     Plan
 	dialect  Dialect
+	resumer  Resumer // with Plan.Resume
 	clock    clock.Clock
 	dialer   dialer
 	requests [][]byte // by server
@@ -67,6 +74,7 @@ type Fleet struct {
 	conns    []conn
 	underway int       // connections that are being made
 	live     int       // those that are subscribed
+	epoch    string    // of the places, with Plan.Resume
 	watchers []Watcher // further descriptors on the loop; numbered below zero
 	pings    pings
 	again    []int32 // connections to be made anew
@@ -106,6 +114,9 @@ func New(p Plan) (*Fleet, error) {
 	var err error
 	if f.dialect, err = p.dialect(); err != nil {
 		return nil, err
+	}
+	if p.Resume {
+		f.resumer = f.dialect.(Resumer)
 	}
 	if f.clock, err = clock.New(); err != nil {
 		return nil, err

@@ -62,6 +62,12 @@ type Plan struct {
 	Pinned bool `json:"pinned,omitempty"`
 	// Again: connections that the server closes are made anew.
 	Again bool `json:"again,omitempty"`
+	// Failover: all connections go to the first server, and to the next one
+	// after each failure.
+	Failover bool `json:"failover,omitempty"`
+	// Resume: connections keep their place in their one channel, and ask for
+	// what they missed when they come back. What is checked goes on over that.
+	Resume bool `json:"resume,omitempty"`
 }
 
 // Validate reports what can't be done.
@@ -77,8 +83,13 @@ func (p *Plan) Validate() error {
 		return errors.New("numbers of channels can't be negative")
 	case p.channelsEnd() > stamp.ChannelsMax:
 		return fmt.Errorf("%d channels, want up to %d", p.channelsEnd(), stamp.ChannelsMax)
+	case p.Resume && p.subscriptions() != 1:
+		return fmt.Errorf("%d channels for each connection, want one to resume", p.subscriptions())
 	}
-	_, err := p.dialect()
+	d, err := p.dialect()
+	if _, ok := d.(Resumer); p.Resume && err == nil && !ok {
+		return fmt.Errorf("the dialect %s can't resume", p.Dialect)
+	}
 	return err
 }
 

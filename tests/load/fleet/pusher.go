@@ -31,6 +31,19 @@ func (Pusher) AppendHello(dst []byte, _ int) []byte { return dst }
 
 // AppendSubscribe implements Dialect.
 func (p Pusher) AppendSubscribe(dst []byte, client int, socketID, name string) []byte {
+	return p.appendSubscribe(dst, client, socketID, name, "")
+}
+
+// AppendResume implements Resumer.
+func (p Pusher) AppendResume(dst []byte, client int, socketID, name, position, epoch string) []byte {
+	place := `,"resume":{}`
+	if epoch != "" {
+		place = `,"resume":{"position":"` + position + `","epoch":"` + epoch + `"}`
+	}
+	return p.appendSubscribe(dst, client, socketID, name, place)
+}
+
+func (p Pusher) appendSubscribe(dst []byte, client int, socketID, name, more string) []byte {
 	kind := channel.KindOf(name)
 	data := ""
 	if kind.Presence {
@@ -43,7 +56,31 @@ func (p Pusher) AppendSubscribe(dst []byte, client int, socketID, name string) [
 	if data != "" {
 		msg += `,"channel_data":` + strconv.Quote(data)
 	}
-	return AppendText(dst, []byte(msg+"}}"))
+	return AppendText(dst, []byte(msg+more+"}}"))
+}
+
+// Place implements Resumer.
+func (Pusher) Place(m []byte) (at Place) {
+	at.Position = behind(m, `"position":"`, '"')
+	if at.Position == nil { // in a subscription's data, which is quoted
+		at.Position = behind(m, `\"position\":\"`, '\\')
+	}
+	at.Epoch = behind(m, `\"epoch\":\"`, '\\')
+	at.Recovered = bytes.Contains(m, []byte(`\"recovered\":true`))
+	return at
+}
+
+// behind gives what follows the last mark, up to end; nil without a mark.
+func behind(m []byte, mark string, end byte) []byte {
+	i := bytes.LastIndex(m, []byte(mark))
+	if i < 0 {
+		return nil
+	}
+	m = m[i+len(mark):]
+	if j := bytes.IndexByte(m, end); j >= 0 {
+		return m[:j]
+	}
+	return nil
 }
 
 // AppendUnsubscribe implements Dialect.
