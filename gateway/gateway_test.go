@@ -461,7 +461,7 @@ func TestConfig(t *testing.T) {
 		"tls: cert and key can't":        func(c *Config) { c.TLS = TLSConfig{"x", "y"} },
 		"limits: outbox_bytes is 1":      func(c *Config) { c.Limits.OutboxBytes = 1 },
 		"limits: connections is 0":       func(c *Config) { c.Limits.Connections = 0 },
-		"drain: propagation, window and": func(c *Config) { c.Drain.Window = -1 },
+		"drain: propagation, window, slack and": func(c *Config) { c.Drain.Window = -1 },
 	} {
 		cfg := DefaultConfig()
 		change(&cfg)

@@ -260,7 +260,9 @@ func (c *Cluster) yaml(n *Node, dir string) string {
 	p("  - id: %q", AppID)
 	p("    keys: [{key: %s, secret: %s}, {key: second-key, secret: second-secret}]", Key, Secret)
 	p("    client_events: true\n    subscription_count: true\n    watchlist: true")
-	p("    policies: [{match: \"durable-*\", history: {size: %d, ttl: %s, recover: true}}]", c.cfg.kept, c.cfg.history)
+	p("    policies:")
+	p("      - {match: \"durable-*\", history: {size: %d, ttl: %s, recover: true}}", c.cfg.kept, c.cfg.history)
+	p("      - {match: \"long-*\", history: {size: 10000, ttl: 5m, recover: true}}")
 	if c.cfg.hookURL != "" {
 		p("    webhooks: [{url: %q}]", c.cfg.hookURL)
 	}

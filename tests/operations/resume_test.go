@@ -119,11 +119,11 @@ func TestResumeOnTheOtherGateway(t *testing.T) {
 	keepers := make([]*keeper, crowd)
 	for i := range keepers {
 		keepers[i] = &keeper{}
-		if r, err := keepers[i].come(t, c.Gateways[0], "durable-crowd"); err != nil || r.Recovered {
+		if r, err := keepers[i].come(t, c.Gateways[0], "long-crowd"); err != nil || r.Recovered {
 			t.Fatalf("first time: %+v, %v", r, err)
 		}
 	}
-	load := startLoad(t, t.Context(), c, "durable-crowd")
+	load := startLoad(t, t.Context(), c, "long-crowd")
 	load.more(t, around)
 	var listening sync.WaitGroup
 	for _, k := range keepers {
@@ -135,7 +135,7 @@ func TestResumeOnTheOtherGateway(t *testing.T) {
 	var resuming sync.WaitGroup
 	for i, k := range keepers {
 		resuming.Go(func() {
-			if r, err := k.come(t, c.Gateways[1], "durable-crowd"); err != nil || !r.Recovered {
+			if r, err := k.come(t, c.Gateways[1], "long-crowd"); err != nil || !r.Recovered {
 				t.Errorf("client %d: %+v, %v", i, r, err)
 			}
 		})
