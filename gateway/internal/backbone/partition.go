@@ -26,6 +26,9 @@ const (
 	headerStatus = "Status"
 )
 
+// lapseTime is how long routers may take to find that the log went backwards.
+const lapseTime = 15 * time.Second
+
 // partition follows one partition. One goroutine runs it.
 type partition struct {
 	// immutable after newPartition
@@ -53,7 +56,9 @@ type partition struct {
 	behind    bool          // as counted in the metrics
 	followed  bool          // has started once
 	keeps     bool          // what is delivered, in recent
-	epoch     string        // of the heartbeats
+	epoch     string        // of the heartbeats, or one of its own: see lapse
+	lapsed    string        // the epoch that was found to have ended
+	lapsedAt  time.Time     // when it was
 	beatMax   uint64        // highest sequence that a heartbeat of the epoch told of
 	read      read
 	timer     *time.Timer
@@ -191,6 +196,9 @@ func (p *partition) takeBeat(m *nats.Msg) {
 		p.feed.metrics.malformed.Inc()
 		return
 	}
+	if beat.Epoch == p.lapsed && time.Since(p.lapsedAt) < lapseTime {
+		beat.Epoch = "" // the routers have not noticed yet
+	}
 	if p.epoch != "" && beat.Epoch != "" && beat.Epoch != p.epoch && p.chain.Started() {
 		p.breakOff("the journal has a new epoch")
 	}
@@ -264,6 +272,17 @@ func (p *partition) breakOff(why string) {
 	p.beatMax, p.epoch = 0, ""
 	if b, ok := p.sink.(Breaker); ok {
 		b.Broken(p.number)
+	}
+}
+
+// lapse breaks off because the log is not what it was, before any router has
+// said so: until one does, positions belong to no epoch that clients know.
+func (p *partition) lapse(why string) {
+	epoch := p.epoch
+	p.breakOff(why)
+	if epoch != "" {
+		p.lapsed, p.lapsedAt, p.epoch = epoch, time.Now(), epoch+"?"
+		p.tellEpoch()
 	}
 }
 

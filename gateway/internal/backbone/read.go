@@ -271,7 +271,7 @@ func (p *partition) stateCame(m *nats.Msg) {
 		p.read.done()
 		p.started(ev.LastSeq, nil)
 	case ev.LastSeq < p.chain.Last():
-		p.breakOff("the journal's sequences went backwards")
+		p.lapse("the journal's sequences went backwards")
 	case p.read.then == readTail:
 		// Nothing is stored that was not delivered, but what expired may have
 		// been missed: the next heartbeat or batch tells.
