@@ -191,7 +191,7 @@ func (p *player) message(payload string) {
 //	= allow ID [USER]        the authorization service says yes; USER is an authz.User
 //	= refuse ID REASON TEXT
 //	= signed-in USER / = not-signed-in REASON TEXT
-//	= attached CHANNEL [members MEMBERS] [cached DATA] [resume ANSWER] [failed REASON TEXT]
+//	= attached CHANNEL [members MEMBERS] [cached DATA] [resume ANSWER] [both MEMBERS ANSWER] [failed REASON TEXT]
 //	= watching [USER...]     those that are online
 //	= at TIME                since the start; then Tick
 //	= heard                  a control frame came
@@ -280,7 +280,7 @@ func reason(t *testing.T, name string) dialect.Reason {
 	return dialect.None
 }
 
-func (p *player) attached(name, rest string) {
+func (p *player) attached(name, rest string, changes ...func(*session.Attached)) {
 	r := session.Attached{Channel: name}
 	what, arg, _ := strings.Cut(rest, " ")
 	switch what {
@@ -295,9 +295,19 @@ func (p *player) attached(name, rest string) {
 	case "resume":
 		r.Resume = new(resume.Answer)
 		p.decode(arg, r.Resume)
+	case "both":
+		members, answer, _ := strings.Cut(arg, " ")
+		p.attached(name, "members "+members, func(r *session.Attached) {
+			r.Resume = new(resume.Answer)
+			p.decode(answer, r.Resume)
+		})
+		return
 	case "failed":
 		why, text, _ := strings.Cut(arg, " ")
 		r.Failed, r.Message = reason(p.t, why), text
+	}
+	for _, change := range changes {
+		change(&r)
 	}
 	p.s.Attached(r, p.now)
 }
