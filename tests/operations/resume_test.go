@@ -212,7 +212,7 @@ func TestResumeOnANewGateway(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if reads := metric(t, c.Gateways[0], "carillon_gateway_history_reads_total"); reads > 10 {
+	if reads := metric(t, c.Gateways[0], "carillon_gateway_history_reads_total"); reads > 3 {
 		t.Errorf("%v history reads for %d clients", reads, crowd)
 	}
 }

@@ -78,6 +78,7 @@ type asked struct {
 // flight is the read of a channel that is under way.
 type flight struct {
 	partition int
+	life      uint64 // of the partition's memory at its departure
 	since     message.Position
 	limit     int
 	waiting   []asked // for its answer
@@ -217,6 +218,7 @@ func (f *flight) brings(q *resume.Question) bool { return f.since <= q.Since && 
 
 // launch sends the flight to the routers that follow the partition.
 func (h *History) launch(key channel.Key, f *flight) {
+	f.life = h.at.Recent(f.partition).Life()
 	var least message.Position
 	for i := range f.waiting {
 		least = max(least, atLeast(h.at, f.partition, f.waiting[i].Mark.Position))

@@ -193,6 +193,38 @@ func TestACrowdIsReadForOnce(t *testing.T) {
 	all.Wait()
 }
 
+// Before the first heartbeat a gateway knows no epoch: it takes that of the
+// first read, as long as the partition is one line.
+func TestACrowdBeforeTheFirstHeartbeat(t *testing.T) {
+	s := newShelf()
+	for range 20 {
+		s.publish()
+	}
+	s.recent.Reset(s.mark().Position)
+	h := runHistory(t, s)
+	come := func() chan *resume.Past {
+		w, got := resume.Wish{Since: resume.Place{Epoch: "e1", Position: message.At(10, 0)}}, make(chan *resume.Past, 1)
+		mark := resume.Place{Position: s.mark().Position}
+		h.Past(w.Question(s.channel(), mark, resume.Keep{Size: 100}), func(p *resume.Past) { got <- p })
+		return got
+	}
+	first := come()
+	s.reply(<-s.asked, nil)
+	<-first
+	for range 100 {
+		if p := <-come(); p.Epoch != "e1" || len(p.Entries) != 10 {
+			t.Fatalf("got %+v", p)
+		}
+	}
+	if len(s.asked) > 0 {
+		t.Errorf("%d more reads", len(s.asked))
+	}
+	s.recent.Reset(s.mark().Position)
+	again := come()
+	s.reply(<-s.asked, nil)
+	<-again
+}
+
 func TestReadsThatFailAreTriedAgain(t *testing.T) {
 	s := newShelf()
 	for range 10 {

@@ -15,6 +15,7 @@ import (
 // applied.
 type older struct {
 	past    resume.Past
+	life    uint64 // of the partition's memory
 	since   message.Position
 	limit   int
 	applied message.Position
@@ -24,8 +25,8 @@ type older struct {
 
 func olderOf(reply *history.Reply, f *flight, now time.Time) *older {
 	o := &older{
-		past:  resume.Past{Epoch: reply.Epoch, Floor: reply.Floor, Newest: reply.Newest, Entries: make([]resume.Entry, 0, len(reply.Entries))},
-		since: f.since, limit: f.limit, applied: reply.Applied, at: now,
+		past: resume.Past{Epoch: reply.Epoch, Floor: reply.Floor, Newest: reply.Newest, Entries: make([]resume.Entry, 0, len(reply.Entries))},
+		life: f.life, since: f.since, limit: f.limit, applied: reply.Applied, at: now,
 	}
 	for _, e := range reply.Entries {
 		pub, err := message.Parse(e.Publication)
@@ -69,15 +70,15 @@ func (h *History) sweep(now time.Time) {
 func (h *History) remember(q *resume.Question, now time.Time) *resume.Past {
 	partition := q.Key.Partition(h.at.Partitions())
 	newest := h.at.Last(partition).Seq()
-	if q.Mark.Epoch == "" || q.Resumes && q.Since.Seq() > newest {
+	if q.Resumes && q.Since.Seq() > newest {
 		return nil
 	}
 	past := h.extend(q, partition, now)
-	if past == nil {
+	if past == nil && q.Mark.Epoch != "" { // which memory does not know
 		past = h.recall(q, partition, now)
 	}
 	if past != nil {
-		past.Epoch, past.Newest = q.Mark.Epoch, newest
+		past.Newest = newest
 	}
 	return past
 }
@@ -86,10 +87,14 @@ func (h *History) remember(q *resume.Question, now time.Time) *resume.Past {
 // since.
 func (h *History) extend(q *resume.Question, partition int, now time.Time) *resume.Past {
 	o := h.older[q.Key]
-	if o == nil || o.past.Epoch != q.Mark.Epoch || now.Sub(o.at) >= olderAge || o.since > q.Since || o.limit < q.Limit() {
+	if o == nil || now.Sub(o.at) >= olderAge || o.since > q.Since || o.limit < q.Limit() {
 		return nil
 	}
-	past := &resume.Past{Floor: o.past.Floor}
+	// A gateway that has heard of no epoch takes the one that was read.
+	if known := q.Mark.Epoch != ""; known && o.past.Epoch != q.Mark.Epoch || !known && o.life != h.at.Recent(partition).Life() {
+		return nil
+	}
+	past := &resume.Past{Epoch: o.past.Epoch, Floor: o.past.Floor}
 	var low message.Position
 	past.Entries, low = h.at.Recent(partition).Read(slices.Clone(o.past.Entries), q.Key, o.applied)
 	if low > o.applied {
@@ -102,7 +107,7 @@ func (h *History) extend(q *resume.Question, partition int, now time.Time) *resu
 // recall answers with what was delivered not long ago.
 func (h *History) recall(q *resume.Question, partition int, now time.Time) *resume.Past {
 	entries, low := h.at.Recent(partition).Read(nil, q.Key, q.Since)
-	past := &resume.Past{Floor: low, Entries: entries}
+	past := &resume.Past{Epoch: q.Mark.Epoch, Floor: low, Entries: entries}
 	q.Keep.Trim(past, now)
 	cut := past.Floor > low // nobody has more than this
 	switch {
@@ -112,8 +117,8 @@ func (h *History) recall(q *resume.Question, partition int, now time.Time) *resu
 		// For the others that come back now.
 		entries = upTo(entries, q.Mark.Position)
 		h.keep(q.Key, &older{
-			past:  resume.Past{Epoch: q.Mark.Epoch, Floor: low, Entries: entries},
-			since: q.Since, limit: math.MaxInt, applied: q.Mark.Position, bytes: entryBytes * len(entries), at: now,
+			past: resume.Past{Epoch: q.Mark.Epoch, Floor: low, Entries: entries},
+			life: h.at.Recent(partition).Life(), since: q.Since, limit: math.MaxInt, applied: q.Mark.Position, bytes: entryBytes * len(entries), at: now,
 		})
 	}
 	return past

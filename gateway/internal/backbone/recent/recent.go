@@ -40,6 +40,7 @@ type Window struct {
 	segments []*segment // oldest first; the last one is open
 	bytes    int
 	low      message.Position // everything above it is here
+	life     uint64
 }
 
 // segment is a run of batches.
@@ -74,6 +75,14 @@ func (w *Window) Reset(low message.Position) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.segments, w.bytes, w.low = nil, 0, low
+	w.life++
+}
+
+// Life counts the calls of Reset: between them the partition is one line.
+func (w *Window) Life() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.life
 }
 
 // Add keeps the batch with sequence seq, which follows all others. data must
