@@ -174,7 +174,7 @@ func resumeElsewhere(t *testing.T, end func(*env.Node)) {
 	}
 	read, memory := metric(t, c.Gateways[1], reads)-readBefore, metric(t, c.Gateways[1], questions, `reason="memory"`)
 	t.Logf("%d publications; %d clients came back: %v questions answered from memory, %v reads", total, crowd, memory, read)
-	if read > 2 { // for clients that were ahead of this gateway
+	if read > 5 { // for clients that were ahead of this gateway
 		t.Errorf("%v history reads for %d clients", read, crowd)
 	}
 	if got := metric(t, c.Gateways[1], "carillon_gateway_resumes_total", `reason="recovered"`); got != crowd {
@@ -293,21 +293,29 @@ func TestResumeInANewEpoch(t *testing.T) {
 	if err := k.listen(1); err != nil {
 		t.Fatal(err)
 	}
+	before := k.place
 	deleteJournal(t, c)
 	if code := k.ExpectClose(); code != 4200 {
 		t.Fatalf("closed with %d, want 4200", code)
 	}
-	eventually(t, "the new epoch is told", func() bool {
+	attempts := 0
+	eventually(t, "it is there again in a new epoch", func() bool { // it may be sent away more than once
 		old := k.place
 		r, err := k.come(t, c.Gateways[0], "durable-epoch")
-		if err == nil && r.Recovered {
-			t.Fatalf("recovered %+v from %+v", r, old)
+		if err != nil {
+			return false
 		}
-		return err == nil && r.Epoch != old.Epoch
+		if r.Recovered && r.Epoch != old.Epoch || r.Epoch == before.Epoch {
+			t.Fatalf("told %+v, after %+v", r, old)
+		}
+		attempts++
+		say(t, c, "durable-epoch", "n", fmt.Sprint("after ", attempts))
+		return k.listen(len(k.seen)+1) == nil
 	})
-	say(t, c, "durable-epoch", "n", "after")
-	if err := k.listen(2); err != nil || k.seen[1] != "after" {
-		t.Errorf("got %v, %v", k.seen, err)
+	for i, data := range k.seen[1:] {
+		if data == "before" || slices.Contains(k.seen[:i+1], data) {
+			t.Errorf("heard %v", k.seen)
+		}
 	}
 }
 

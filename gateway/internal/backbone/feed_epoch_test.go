@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/message"
@@ -81,9 +83,19 @@ func TestAnEpochThatHasEndedIsNotTold(t *testing.T) {
 	b.beat(1, "e1")
 	b.beat(1, "e2")
 	b.sink.until(t, "broken again", func() bool { return b.sink.broken == 2 && len(b.sink.starts) == 3 })
+	b.beat(1, "e1") // of another router, which is slow
+	b.beat(1, "e2")
+	b.send(&nats.Msg{Subject: subject.Live(0), Data: batch("live")})
+	b.sink.until(t, "goes on", func() bool { return b.sink.got[len(b.sink.got)-1] == "live@0" })
+	b.beat(1, "e1")
+	b.store("second")
+	b.sink.until(t, "goes on", func() bool { return b.sink.got[len(b.sink.got)-1] == "second@2" })
 	b.sink.mu.Lock()
 	defer b.sink.mu.Unlock()
 	if got := fmt.Sprint(b.sink.epochs); got != "[e1 e1? e2]" {
 		t.Errorf("epochs %s, want e1, then none that clients know, then e2", got)
+	}
+	if b.sink.broken != 2 {
+		t.Errorf("broken %d times, twice was right", b.sink.broken)
 	}
 }

@@ -197,9 +197,13 @@ func (p *partition) takeBeat(m *nats.Msg) {
 		return
 	}
 	if beat.Epoch == p.lapsed && time.Since(p.lapsedAt) < lapseTime {
-		beat.Epoch = "" // the routers have not noticed yet
+		beat.Epoch = "" // this router has not noticed yet
 	}
 	if p.epoch != "" && beat.Epoch != "" && beat.Epoch != p.epoch && p.chain.Started() {
+		if p.epoch != p.lapsed+"?" {
+			p.lapsed = p.epoch
+		}
+		p.lapsedAt = time.Now()
 		p.breakOff("the journal has a new epoch")
 	}
 	if beat.Epoch != "" && beat.Epoch != p.epoch {
