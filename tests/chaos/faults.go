@@ -14,6 +14,11 @@ const (
 	// mendedWithin is how long everything may take to be ready again.
 	mendedWithin = 60 * time.Second
 	slowness     = 40 * time.Millisecond
+	// presenceSettles is how long after a fault of a presence node the other
+	// one is left alone: what an owner and its standby that die within seconds
+	// of each other have not said is not promised, and no page tells when a
+	// standby has everything.
+	presenceSettles = 6 * time.Second
 )
 
 // breakThings carries out rounds of faults until the time is over. The cluster
@@ -31,10 +36,20 @@ func (w *world) breakThings(cfg Config) {
 			w.carryOut(step)
 		}
 		w.awaitMended()
-		if !wait(w.t.Context(), round.Pause) {
+		if !wait(w.t.Context(), max(round.Pause, settles(round))) {
 			return
 		}
 	}
+}
+
+// settles is how long a round has effects that nothing shows.
+func settles(r schedule.Round) time.Duration {
+	for _, f := range r.Faults {
+		if role(f.Targets[0]) == "presence" {
+			return presenceSettles
+		}
+	}
+	return 0
 }
 
 // awaitMended waits until every process is ready, without doing anything for
