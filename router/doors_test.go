@@ -78,7 +78,7 @@ func TestDocuments(t *testing.T) {
 		doc := requestDoc(t, conns.Req, appID, `{"batch":[
 			{"channels":["cache-1","cache-2"],"event":"e","data":1,"idempotency_key":"k"},
 			{"channel":"","event":"e","data":1}, {"channel":"x","event":"pusher:e","data":1}, {"channel":"x"},
-			{"channel":"cache-1","data":1,"idempotency_key":"k"}]}`)
+			{"channel":"cache-1","event":"e","data":1,"idempotency_key":"k"}]}`)
 		if len(doc.Receipts) != 6 {
 			t.Fatalf("reply is %+v", doc)
 		}

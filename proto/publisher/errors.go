@@ -18,6 +18,7 @@ const (
 	BadEvent       Code = 6
 	TooLarge       Code = 7
 	BadPublication Code = 8 // malformed, or of a kind that is not published
+	Conflict       Code = 9 // the idempotency key belongs to another publication
 )
 
 // Retryable says whether the same publication may be taken later.
@@ -38,12 +39,16 @@ func (e *Error) Is(target error) bool {
 	return ok && t.Code == e.Code
 }
 
-// Retryable errors.
+// Errors that publishers compare with.
 var (
 	// ErrUnavailable means that no router could take the publication in time.
 	// It may or may not have been stored; a retry with the same idempotency key
 	// is safe.
 	ErrUnavailable error = &Error{Unavailable, "no router took the publication in time, try again"}
+	// ErrConflict means that the idempotency key was used within the window for
+	// a publication that says something else. This one was not stored.
+	ErrConflict error = &Error{Conflict, "the idempotency key was used before for an event with another name, data or socket_id: " +
+		"use a new key for a new event, and repeat an event as it was"}
 	// ErrBusy means that too much waits already. The publication was not
 	// stored.
 	ErrBusy error = &Error{Busy, "too many publications are waiting, try again"}

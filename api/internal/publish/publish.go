@@ -57,9 +57,11 @@ var (
 	ErrInvalid = errors.New("invalid event")
 	// ErrTooLarge: the data is over the limit of the app.
 	ErrTooLarge = errors.New("event is too large")
+	// ErrConflict: the idempotency key belongs to another event.
+	ErrConflict = errors.New("idempotency key of another event")
 )
 
-// rejection is ErrInvalid or ErrTooLarge with a text for the publisher.
+// rejection is one of them with a text for the publisher.
 type rejection struct {
 	kind error
 	text string
@@ -135,6 +137,8 @@ func failure(name string, err error) error {
 		return fmt.Errorf("publish to %s: %w", name, err)
 	case refused.Code == publisher.TooLarge:
 		return &rejection{ErrTooLarge, "publish to " + name + ": " + refused.Message}
+	case refused.Code == publisher.Conflict:
+		return &rejection{ErrConflict, "publish to " + name + ": " + refused.Message}
 	}
 	return invalid("publish to %s: %s", name, refused.Message)
 }

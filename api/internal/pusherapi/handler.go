@@ -158,7 +158,7 @@ func (h *Handler) authenticate(r *http.Request, path string, t target) (*call, e
 	if err := checkBody(query, body); err != nil {
 		return nil, err
 	}
-	return &call{target: t, app: a, query: query, body: body, key: r.Header.Get("X-Idempotency-Key")}, nil
+	return &call{target: t, app: a, query: query, body: body, key: idempotencyKey(r.Header)}, nil
 }
 
 // readBody reads the whole body into a buffer of its own: publications alias it for longer than the request may last.
@@ -223,6 +223,15 @@ func (h *Handler) dispatch(ctx context.Context, c *call) (answer, error) {
 	return answer{}, refuse(http.StatusNotFound, "there is no such call")
 }
 
+// idempotencyKey is that of the whole request: X-Idempotency-Key as Pusher's libraries send it, or the header of
+// draft-ietf-httpapi-idempotency-key-header, whose value is a quoted string.
+func idempotencyKey(h http.Header) string {
+	if key := h.Get("X-Idempotency-Key"); key != "" {
+		return key
+	}
+	return strings.Trim(h.Get("Idempotency-Key"), `"`)
+}
+
 // failed makes an answer of an error, which is handled here and nowhere else.
 func (h *Handler) failed(ctx context.Context, err error) answer {
 	var r *refusal
@@ -233,6 +242,8 @@ func (h *Handler) failed(ctx context.Context, err error) answer {
 		return ans
 	case errors.Is(err, publish.ErrTooLarge):
 		return failure(http.StatusRequestEntityTooLarge, err.Error())
+	case errors.Is(err, publish.ErrConflict):
+		return failure(http.StatusConflict, err.Error())
 	case errors.Is(err, publish.ErrInvalid):
 		return failure(http.StatusBadRequest, err.Error())
 	case unavailable(err):

@@ -45,6 +45,7 @@ type lane struct {
 	acks      chan *nats.Msg
 	wake      chan struct{}
 	closing   chan struct{} // closed: return when the queue is empty
+	repeats   chan struct{} // holds a token for each repeat that is being compared
 
 	queue queue // has its own lock
 	dirty atomic.Bool
@@ -75,6 +76,7 @@ func (l *lane) start() {
 }
 
 func (l *lane) run(ctx context.Context) {
+	defer l.awaitRepeats()
 	for ctx.Err() == nil {
 		l.queue.grow(message.BatchBytes(l.req.MaxPayload()))
 		l.flight = l.queue.take(l.flight[:0], l.liveOnly)
@@ -216,7 +218,7 @@ func (l *lane) await(ctx context.Context, timer *time.Timer) (settled int, again
 			if x == nil {
 				continue
 			}
-			if l.takeAck(x, msg) {
+			if l.takeAck(ctx, x, msg) {
 				settled++
 				continue
 			}
@@ -272,7 +274,7 @@ const errTooLarge = 10054
 
 // takeAck settles x, or marks it due and returns false when the stream can't
 // take it now.
-func (l *lane) takeAck(x *letter, msg *nats.Msg) bool {
+func (l *lane) takeAck(ctx context.Context, x *letter, msg *nats.Msg) bool {
 	var a ack
 	err := json.Unmarshal(msg.Data, &a)
 	switch {
@@ -289,27 +291,26 @@ func (l *lane) takeAck(x *letter, msg *nats.Msg) bool {
 		x.due = true
 		return false
 	}
-	l.stored(x, a)
+	l.stored(ctx, x, a)
 	return true
 }
 
-func (l *lane) stored(x *letter, a ack) {
+func (l *lane) stored(ctx context.Context, x *letter, a ack) {
 	x.settled = true
 	l.journal.Observe(a.Seq)
 	epoch := l.journal.Epoch()
-	// After a retry "duplicate" may only mean that the first sending arrived.
-	duplicate := a.Duplicate && x.attempts == 1
 	if x.attempts > 1 {
 		// The first sending may have been stored by a leader that died before it
 		// republished: have the gateways look at their tail.
 		l.announce(a.Seq, epoch)
 	}
-	if duplicate {
-		l.counters.duplicates.Inc()
+	if a.Duplicate && x.msgID != "" {
+		l.settleRepeat(ctx, x, a, epoch)
+		return
 	}
 	l.counters.batches.Inc()
 	l.counters.publications.Add(float64(len(x.tickets)))
-	x.settle(a.Seq, epoch, duplicate, nil)
+	x.settle(a.Seq, epoch, false, nil)
 }
 
 // announce tells the followers of the partition how far the log is.

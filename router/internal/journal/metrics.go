@@ -20,7 +20,7 @@ type Metrics struct {
 // laneCounters are the children of one class of lanes.
 type laneCounters struct {
 	publications, batches, retries, duplicates prometheus.Counter
-	failed, late, refused                      prometheus.Counter
+	failed, late, refused, conflicts           prometheus.Counter
 	ack                                        prometheus.Observer
 }
 
@@ -58,6 +58,7 @@ func (m *Metrics) lane(liveOnly bool) laneCounters {
 		failed:       m.failed.WithLabelValues(name, "unavailable"),
 		late:         m.failed.WithLabelValues(name, "late"),
 		refused:      m.failed.WithLabelValues(name, "queue_full"),
+		conflicts:    m.failed.WithLabelValues(name, "conflict"),
 		ack:          m.ack.WithLabelValues(name),
 	}
 }

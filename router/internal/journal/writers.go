@@ -52,7 +52,7 @@ func NewWriters(
 			l := &lane{
 				cfg: cfg, partition: p, liveOnly: liveOnly, id: fmt.Sprintf("%s:%d", id, p),
 				journal: j, req: req, live: liveConn, log: log.With("partition", p), metrics: m, tracer: tracer,
-				wake: make(chan struct{}, 1), closing: make(chan struct{}), inbox: req.NewInbox(), acks: make(chan *nats.Msg, 4*keyedMax),
+				wake: make(chan struct{}, 1), closing: make(chan struct{}), repeats: make(chan struct{}, repeatsMax), inbox: req.NewInbox(), acks: make(chan *nats.Msg, 4*keyedMax),
 				queue: queue{countMax: cfg.QueueMax, bytesMax: cfg.QueueBytesMax, batchBytes: message.BatchBytesLeast},
 			}
 			l.counters = m.lane(liveOnly)
