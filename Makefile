@@ -104,7 +104,7 @@ CHAOSFLAGS ?=
 .PHONY: chaos
 chaos: build ## break one part of a cluster after the other for MINUTES (2) and check what clients saw; SEED repeats the faults
 	@echo "make chaos SEED=$(SEED) MINUTES=$(MINUTES) CHAOSFLAGS='$(CHAOSFLAGS)'"
-	CARILLON_BIN=$(DIST)/carillon go test -count=1 -v -timeout $$(($(MINUTES) + 10))m ./tests/chaos -run '^TestChaos$$' -args -seed $(SEED) -minutes $(MINUTES) $(CHAOSFLAGS)
+	CARILLON_BIN=$(DIST)/carillon go test -count=1 -v -timeout $$(awk 'BEGIN { print int($(MINUTES)) + 10 }')m ./tests/chaos -run '^TestChaos$$' -args -seed $(SEED) -minutes $(MINUTES) $(CHAOSFLAGS)
 
 # The SDKs that tests/sdk pins, in their own folders there, and a browser.
 .PHONY: e2e-deps
