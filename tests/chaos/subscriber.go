@@ -2,9 +2,11 @@ package chaos
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"time"
 
@@ -26,6 +28,8 @@ type session struct {
 	number int
 	actor  string
 	conn   *client.Client
+	places map[string]place // of an actor that keeps them; nil of others
+	asked  map[string]place // where this session wants to go on
 
 	over sync.Once // its end is recorded once
 }
@@ -57,14 +61,55 @@ func (s *session) end(left bool, why string) {
 	s.conn.Close()
 }
 
-// subscribe asks for a channel, as user where it is a presence channel. A
-// client that resumes would give its last position here.
+// subscribe asks for a channel, as user where it is a presence channel, and
+// from where the actor is where it keeps its place.
 func (s *session) subscribe(channel, user string) error {
 	data := ""
 	if user != "" {
 		data = client.ChannelData(user)
 	}
-	return s.conn.TrySubscribe(channel, data)
+	if s.places == nil || !Channels().Durable(channel) {
+		return s.conn.TrySubscribe(channel, data)
+	}
+	at := s.places[channel]
+	s.asked[channel] = at
+	if at.Epoch == "" {
+		return s.conn.TryResume(channel, data, true)
+	}
+	return s.conn.TryResume(channel, data, at)
+}
+
+// place is how far an actor has come on a channel.
+type place struct {
+	Position string `json:"position"`
+	Epoch    string `json:"epoch"`
+}
+
+// subscribed keeps what the server said about a place. Where it goes on from
+// one, the events in between are still to come, and move it.
+func (s *session) subscribed(f client.Frame, e *record.Entry) {
+	var answer struct {
+		Resume *struct {
+			place
+			Recovered bool `json:"recovered"`
+		} `json:"resume"`
+	}
+	if s.places == nil || json.Unmarshal([]byte(f.Text()), &answer) != nil || answer.Resume == nil {
+		return
+	}
+	if !answer.Resume.Recovered {
+		s.places[f.Channel] = answer.Resume.place
+		return
+	}
+	e.Resumed = true
+	e.Position, _ = strconv.ParseUint(s.asked[f.Channel].Position, 10, 64) // as the server told it
+}
+
+// moved keeps the place behind an event.
+func (s *session) moved(f client.Frame) {
+	if at, ok := s.places[f.Channel]; ok && f.Position != "" {
+		s.places[f.Channel] = place{f.Position, at.Epoch}
+	}
 }
 
 var errRefused = errors.New("a subscription was refused for now")
@@ -81,12 +126,14 @@ func (s *session) read(users map[string]string) error {
 		switch f.Event {
 		case "pusher_internal:subscription_succeeded":
 			e.Kind, e.User, e.Users = record.Subscribed, users[f.Channel], client.Members(f)
+			s.subscribed(f, &e)
 		case "pusher_internal:member_added":
 			e.Kind, e.User = record.Added, client.Member(f)
 		case "pusher_internal:member_removed":
 			e.Kind, e.User = record.Removed, client.Member(f)
 		case eventName:
 			e.Kind, e.ID = record.Event, f.Text()
+			s.moved(f)
 		case "pusher:subscription_error", "pusher:error":
 			return fmt.Errorf("%w: %s", errRefused, f.Raw)
 		default:
@@ -99,9 +146,11 @@ func (s *session) read(users map[string]string) error {
 // subscriber is on every channel, and connects again whenever it loses its
 // connection.
 type subscriber struct {
-	world *world
-	name  string
-	rng   *rand.Rand
+	world  *world
+	name   string
+	rng    *rand.Rand
+	keeps  bool             // its place: it goes on there with its next connection
+	places map[string]place // by channel
 }
 
 func (s *subscriber) run(ctx context.Context) {
@@ -113,6 +162,9 @@ func (s *subscriber) run(ctx context.Context) {
 		session := s.world.connect(s.name, s.rng)
 		if session == nil {
 			continue
+		}
+		if s.keeps {
+			session.places, session.asked = s.places, map[string]place{}
 		}
 		stop := context.AfterFunc(ctx, func() { session.end(true, "the run is over") })
 		err := s.follow(session, users)

@@ -44,6 +44,9 @@ const (
 	apis        = 2
 	brokers     = 3
 
+	// historySize is more than anybody misses of a channel.
+	historySize = 5000
+
 	publishers  = 4
 	subscribers = 6
 	guests      = 6
@@ -82,7 +85,7 @@ type world struct {
 func newWorld(t testing.TB, cfg Config) *world {
 	t.Helper()
 	c := env.Start(t, env.Apart(gateways), env.Brokers(brokers), env.Proxied(), env.Routers(routers), env.PresenceNodes(presences),
-		env.Authorizers(authorizers), env.APIs(apis), env.LogDir(cfg.LogDir), env.History(cfg.For+time.Hour))
+		env.Authorizers(authorizers), env.APIs(apis), env.LogDir(cfg.LogDir), env.History(historySize, cfg.For+time.Hour))
 	w := &world{t: t, cluster: c, gates: c.Gateways, rec: record.New(), ended: map[string]bool{}}
 	if cfg.Members {
 		w.presence = memberChannels
@@ -128,7 +131,7 @@ func Run(t testing.TB, cfg Config) []record.Entry {
 	defer leave()
 	var publishing, staying, visiting sync.WaitGroup
 	for i := range subscribers {
-		s := &subscriber{world: w, name: fmt.Sprint("subscriber-", i), rng: stream(cfg.Seed, "subscriber", i)}
+		s := &subscriber{world: w, name: fmt.Sprint("subscriber-", i), keeps: i%2 == 0, places: map[string]place{}, rng: stream(cfg.Seed, "subscriber", i)}
 		staying.Go(func() { s.run(present) })
 	}
 	for i := range guests * len(w.presence) / len(memberChannels) {

@@ -45,7 +45,9 @@ type Frame struct {
 	Event   string          `json:"event"`
 	Channel string          `json:"channel,omitempty"`
 	Data    json.RawMessage `json:"data,omitempty"`
-	Raw     []byte          `json:"-"` // all of it, as it came
+	// Position is that of an event, for who keeps its place.
+	Position string `json:"position,omitempty"`
+	Raw      []byte `json:"-"` // all of it, as it came
 }
 
 // Text is the content of data that is a string, as almost all data is, else
@@ -286,9 +288,18 @@ func (c *Client) ExpectClose() int {
 // does not wait for the answer. channelData is "" unless it is a presence
 // channel.
 func (c *Client) TrySubscribe(channel, channelData string) error {
-	data := map[string]string{"channel": channel}
+	return c.TryResume(channel, channelData, nil)
+}
+
+// TryResume is TrySubscribe that keeps its place: wish is the value of
+// "resume", nil for none.
+func (c *Client) TryResume(channel, channelData string, wish any) error {
+	data := map[string]any{"channel": channel}
 	if channelData != "" {
 		data["channel_data"] = channelData
+	}
+	if wish != nil {
+		data["resume"] = wish
 	}
 	if c.secret != "" {
 		data["auth"] = signature.Auth(c.key, c.secret, signature.Channel(c.SocketID, channel, channelData))

@@ -48,6 +48,7 @@ type Cluster struct {
 const (
 	// replicasMax is how many copies the streams have with enough Brokers.
 	replicasMax    = 3
+	defaultSize    = 100
 	defaultHistory = 5 * time.Minute
 	defaultKept    = 100
 	// brokerPartitions is the partition count with Brokers.
@@ -68,6 +69,7 @@ type config struct {
 	brokers  int
 	proxied  bool
 	logDir   string
+	size     int
 	history  time.Duration
 	kept     int // publications of a durable channel
 	dev      bool
@@ -116,9 +118,11 @@ func Brokers(n int) Option { return func(c *config) { c.brokers = n } }
 // own, Node.Link.
 func Proxied() Option { return func(c *config) { c.proxied = true } }
 
-// History has durable channels keep what is that old; five minutes unless told
-// otherwise.
-func History(ttl time.Duration) Option { return func(c *config) { c.history = ttl } }
+// History has durable channels keep so many publications for so long; 100 for
+// five minutes unless told otherwise.
+func History(size int, ttl time.Duration) Option {
+	return func(c *config) { c.size, c.history = size, ttl }
+}
 
 // HistorySize is how many publications channels that begin with durable- keep
 // (100).

@@ -79,13 +79,26 @@ func (h *history) checkDurable(s *session, t *topic) {
 	if s.open {
 		end = len(journal) - 1
 	}
-	var missed []string
+	var missed, lost, again []string
 	for i := 0; i <= end; i++ {
-		if !seen[i] && (i > first || journal[i].at > t.at) {
-			missed = append(missed, journal[i].id)
+		p := journal[i]
+		switch {
+		case t.resumed && seen[i] && p.position <= t.from:
+			again = append(again, p.id)
+		case seen[i]:
+		case i > first || p.at > t.at:
+			missed = append(missed, p.id)
+		case t.resumed && p.position > t.from:
+			lost = append(lost, p.id)
 		}
 	}
 	if len(missed) > 0 {
 		h.violate(Gap, "%s missed %s on %s", s, few(missed), t.channel)
+	}
+	if len(lost) > 0 {
+		h.violate(Resume, "%s went on from %d on %s and was not given %s", s, t.from, t.channel, few(lost))
+	}
+	if len(again) > 0 {
+		h.violate(Resume, "%s went on from %d on %s and was given %s again", s, t.from, t.channel, few(again))
 	}
 }

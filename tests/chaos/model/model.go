@@ -23,6 +23,9 @@ const (
 	Order Promise = "P1 order"
 	// Gap (P2): who stays connected misses nothing that the journal has.
 	Gap Promise = "P2 gap"
+	// Resume (P3): who was told that it goes on from a position gets everything
+	// behind that, and nothing else.
+	Resume Promise = "P3 resume"
 	// Stored (P4): what was acknowledged is in the journal once, with all its
 	// repeats; what was not, at most once.
 	Stored Promise = "P4 stored"
@@ -51,7 +54,8 @@ type Report struct {
 	Violations []Violation
 	// What the run consisted of.
 	Publications, Acknowledged, Retried, Unknown, Stored int
-	Sessions, Lost, Events, MemberEvents, Faults         int
+	Sessions, Lost, Resumed, Events                      int
+	MemberEvents, Faults                                 int
 }
 
 // Of gives the violations of these promises.
@@ -77,9 +81,9 @@ func (r Report) Except(promises ...Promise) (vs []Violation) {
 // Summary is a line for people.
 func (r Report) Summary() string {
 	return fmt.Sprintf("%d faults; %d publications (%d acknowledged, %d of them after failed attempts, %d unknown), %d stored; "+
-		"%d connections (%d lost), %d events and %d member events received; %d violations",
+		"%d connections (%d lost; %d subscriptions resumed), %d events and %d member events received; %d violations",
 		r.Faults, r.Publications, r.Acknowledged, r.Retried, r.Unknown, r.Stored,
-		r.Sessions, r.Lost, r.Events, r.MemberEvents, len(r.Violations))
+		r.Sessions, r.Lost, r.Resumed, r.Events, r.MemberEvents, len(r.Violations))
 }
 
 // Channels says of a channel name what it is.
@@ -120,6 +124,7 @@ type publication struct {
 	keyed              bool
 	before             *publication // of the same publisher in the same lane
 	index              int          // in the journal of its channel, -1 if it is not there
+	position           uint64       // in the journal
 }
 
 // session is one connection.
@@ -136,6 +141,8 @@ type topic struct {
 	channel string
 	at      int // entry of the success
 	user    string
+	resumed bool   // it was promised everything
+	from    uint64 // behind this position
 	roster  map[string]bool
 	seen    []string      // ids of events
 	members []memberEvent // in the order in which they came
@@ -235,7 +242,7 @@ func (h *history) readJournal(e *record.Entry) {
 	case p.index >= 0:
 		h.violate(Stored, "the journal has %s on %s twice, again at position %d", e.ID, e.Channel, e.Position)
 	default:
-		p.index = len(h.journal[e.Channel])
+		p.index, p.position = len(h.journal[e.Channel]), e.Position
 		h.journal[e.Channel] = append(h.journal[e.Channel], p)
 	}
 }
@@ -261,11 +268,14 @@ func (h *history) readSession(i int, e *record.Entry, bySession map[int]*session
 		return
 	}
 	if e.Kind == record.Subscribed {
-		t := &topic{channel: e.Channel, at: i, user: e.User, roster: map[string]bool{}}
+		t := &topic{channel: e.Channel, at: i, user: e.User, resumed: e.Resumed, from: e.Position, roster: map[string]bool{}}
 		for _, u := range e.Users {
 			t.roster[u] = true
 		}
 		s.topics[e.Channel] = t
+		if e.Resumed {
+			h.report.Resumed++
+		}
 		return
 	}
 	t := s.topics[e.Channel]

@@ -115,6 +115,12 @@ func (s script) swap(a, b record.Entry) {
 	s[i], s[j] = s[j], s[i]
 }
 
+// resume has the second subscriber go on behind a position.
+func (s *script) resume(position uint64) {
+	e := &(*s)[s.find(subscribed(3, durable))]
+	e.Resumed, e.Position = true, position
+}
+
 // Whatever is changed in a good record is found, as a breach of the promise
 // that it is one of.
 func TestTamperedRecords(t *testing.T) {
@@ -128,10 +134,15 @@ func TestTamperedRecords(t *testing.T) {
 			s.drop(event(2, durable, "p-1"))
 			s.after(acknowledged("p-2"), event(2, durable, "p-2"))
 		}, model.Gap, "missed p-1"},
-		"the first event after coming back":         {func(s *script) { s.drop(event(3, durable, "p-3")) }, model.Gap, "s2 (connection 3) missed p-3"},
-		"the last event is missing":                 {func(s *script) { s.drop(event(1, durable, "f")) }, model.Gap, "missed f"},
-		"the last event does not come to all":       {func(s *script) { s.drop(event(3, durable, "f")) }, model.Works, "did not get f"},
-		"what nobody acknowledged is missing":       {func(s *script) { s.drop(acknowledged("p-2")); s.drop(event(1, durable, "p-2")) }, model.Gap, "missed p-2"},
+		"the first event after coming back":      {func(s *script) { s.drop(event(3, durable, "p-3")) }, model.Gap, "s2 (connection 3) missed p-3"},
+		"the last event is missing":              {func(s *script) { s.drop(event(1, durable, "f")) }, model.Gap, "missed f"},
+		"the last event does not come to all":    {func(s *script) { s.drop(event(3, durable, "f")) }, model.Works, "did not get f"},
+		"what nobody acknowledged is missing":    {func(s *script) { s.drop(acknowledged("p-2")); s.drop(event(1, durable, "p-2")) }, model.Gap, "missed p-2"},
+		"a resumed subscription lacks the first": {func(s *script) { s.resume(1 << 10) }, model.Resume, "went on from 1024 on durable-a and was not given p-2, q-1"},
+		"a resumed subscription repeats the last": {func(s *script) {
+			s.resume(2<<10 + 1)
+			s.after((*s)[s.find(joined(3, "bela", "ada", "bela"))], event(3, durable, "q-1"))
+		}, model.Resume, "was given q-1 again"},
 		"an event comes twice":                      {func(s *script) { s.after(event(1, durable, "q-1"), event(1, durable, "q-1")) }, model.Twice, "got q-1"},
 		"an old event comes again":                  {func(s *script) { s.after(event(1, durable, "p-3"), event(1, durable, "p-1")) }, model.Twice, "got p-1"},
 		"a live event comes twice":                  {func(s *script) { s.after(event(1, live, "l-2"), event(1, live, "l-2")) }, model.Twice, "got l-2"},
@@ -197,6 +208,10 @@ func TestAllowed(t *testing.T) {
 		},
 		"a member on a gateway that hung is removed itself, and added again": func(s *script) {
 			s.after(event(1, durable, "p-3"), member(record.Removed, 1, "ada"), member(record.Added, 1, "ada"))
+		},
+		"a resumed subscription goes on": func(s *script) {
+			s.resume(1 << 10)
+			s.after((*s)[s.find(joined(3, "bela", "ada", "bela"))], event(3, durable, "p-2"), event(3, durable, "q-1"))
 		},
 		"without a key nobody knows": func(s *script) {
 			e := published("p", durable, "p-4")

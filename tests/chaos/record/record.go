@@ -34,7 +34,8 @@ const (
 	// Connected: Actor has a new connection, Session, to the gateway in Text.
 	Connected Kind = "connected"
 	// Subscribed: Session was told that it gets Channel; on a presence channel
-	// it is there as User, and Users is the roster.
+	// it is there as User, and Users is the roster. Resumed: it asked to go on
+	// behind Position, and was told that it gets everything from there on.
 	Subscribed Kind = "subscribed"
 	// Event: Session got ID on Channel.
 	Event Kind = "event"
@@ -73,6 +74,7 @@ type Entry struct {
 	User         string   `json:"user,omitempty"`
 	Users        []string `json:"users,omitempty"`
 	Position     uint64   `json:"position,omitempty"`
+	Resumed      bool     `json:"resumed,omitempty"`
 	Left         bool     `json:"left,omitempty"`
 	Text         string   `json:"text,omitempty"`
 }
