@@ -92,7 +92,10 @@
         if (had) tell(name, "carillon:gap", { reason: (answer && answer.error) || "the server keeps no places" });
         return;
       }
-      places.set(name, { position: answer.position, epoch: answer.epoch, socket_id: pusher.connection.socket_id });
+      // What was missed comes now and moves the place: the connection may end before it is here.
+      if (!had || !answer.recovered) {
+        places.set(name, { position: answer.position, epoch: answer.epoch, socket_id: pusher.connection.socket_id });
+      }
       if (answer.recovered) tell(name, "carillon:recovered", { position: answer.position });
       else if (had) tell(name, "carillon:gap", { reason: "what was missed is not kept any more", position: answer.position });
     }

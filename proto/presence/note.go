@@ -22,11 +22,11 @@ type Note struct {
 	Full bool `json:"full,omitempty"`
 	// Next: the owner answers no more, and this node is to take over at once.
 	Next string `json:"next,omitempty"`
-	// Claim: by the membership the sender is to become the owner. An owner that
-	// is alive says so at once.
+	// Claim: by the membership the sender is to become the owner. Applied lists
+	// the gateways that it knows wholly. An owner that is alive says so at once.
 	Claim bool `json:"claim,omitempty"`
-	// Ready: of a Claim, all gateways have reported to the sender: Applied lists
-	// them. The present owner may release.
+	// Ready: of a Claim, all gateways have reported to the sender; the present
+	// owner may release.
 	Ready bool `json:"ready,omitempty"`
 }
 

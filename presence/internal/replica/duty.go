@@ -108,13 +108,15 @@ func (r *Replica) claim(nowMs, patienceMs int64) {
 	r.sayClaim(nowMs)
 }
 
+// followed are the marks of the gateways that are known wholly.
+func (r *Replica) followed() []presence.Mark {
+	return slices.DeleteFunc(r.shard.Marks(), func(m presence.Mark) bool { return !r.shard.Followed(m.Node) })
+}
+
 func (r *Replica) sayClaim(nowMs int64) {
 	r.claimAt = nowMs + claimEveryMs
 	r.note.Claim, r.note.Ready, r.unsaid = true, !r.shard.Incomplete(), true
-	r.note.Applied = nil
-	if r.note.Ready {
-		r.note.Applied = slices.DeleteFunc(r.shard.Marks(), func(m presence.Mark) bool { return !r.shard.Followed(m.Node) })
-	}
+	r.note.Applied = r.followed()
 }
 
 // start makes the state, if there is none, and has the gateways fill it.
@@ -122,7 +124,7 @@ func (r *Replica) start(nowMs int64, out *Output) {
 	if r.shard != nil {
 		return
 	}
-	r.shard = state.New(r.cfg)
+	r.shard, r.owner = state.New(r.cfg), presence.Mark{}
 	r.noted, r.lag, r.asked = map[string][]presence.Mark{}, map[string]lagging{}, map[string]int64{}
 	r.shard.Await(r.gateways, nowMs)
 	r.askAll(nowMs, out)

@@ -20,8 +20,41 @@ func (r *Replica) Note(n *presence.Note, nowMs int64, out *Output) {
 	case r.role == Owner && n.Owner:
 		r.contested(n, nowMs)
 	case r.role == Standby && n.Owner:
+		r.owner = presence.Mark{Node: n.Node, Incarnation: n.Incarnation}
 		r.follow(n, nowMs, out)
+	case r.Claiming() && n.Claim:
+		if r.comesAfter(n) {
+			r.claimMs = max(r.claimMs, nowMs+QuietMs)
+		}
+	case r.role == Standby && n.Claim:
+		r.replace(n, nowMs, out)
 	}
+}
+
+// comesAfter says whether this node lets another one have the shard when both
+// claim it: one that knows more gateways, or else the older run.
+func (r *Replica) comesAfter(n *presence.Note) bool {
+	known := len(r.followed())
+	if len(n.Applied) != known {
+		return len(n.Applied) > known
+	}
+	return r.younger(n)
+}
+
+// younger says whether this run began after that of the sender.
+func (r *Replica) younger(n *presence.Note) bool {
+	return cmp.Or(cmp.Compare(n.Incarnation, r.self.Incarnation), cmp.Compare(n.Node, r.self.Node)) < 0
+}
+
+// replace takes the shard when the owner that this standby has followed is
+// there again, as another run that knows nothing: this node knows everything,
+// and hands the shard over in good order.
+func (r *Replica) replace(n *presence.Note, nowMs int64, out *Output) {
+	if n.Node != r.owner.Node || n.Incarnation <= r.owner.Incarnation || r.shard.Incomplete() {
+		return
+	}
+	r.promote(nowMs, out)
+	r.yieldMs, r.claimantMs = nowMs+YieldMs, nowMs
 }
 
 // claimed answers a node that wants to own the shard: this one lives, or
@@ -57,10 +90,10 @@ func (r *Replica) knownTo(n *presence.Note) bool {
 func (r *Replica) contested(n *presence.Note, nowMs int64) {
 	switch {
 	case n.Next != "": // its last word
-	case n.Incarnation > r.self.Incarnation:
-		r.tell()
-	default:
+	case r.younger(n):
 		r.stepBack(nowMs)
+	default:
+		r.tell()
 	}
 }
 

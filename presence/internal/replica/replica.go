@@ -132,6 +132,7 @@ type Replica struct {
 	// releasedBy is the incarnation of the owner that made this standby the
 	// owner before the membership did.
 	releasedBy string
+	owner      presence.Mark   // whom a standby has followed last
 	due        []presence.Mark // what must come before it is
 
 	held  []held                     // of a standby, in order of arrival

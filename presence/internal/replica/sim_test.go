@@ -116,6 +116,7 @@ type sim struct {
 	died   map[string]int64 // runs of gateways
 	calm   bool
 	lastOp int64 // of a presence node's coming or going
+	views  int
 
 	// what subscribers believe
 	members map[string]bool   // channel/user

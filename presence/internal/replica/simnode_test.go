@@ -23,6 +23,7 @@ type node struct {
 	deltaAt     map[string]int64 // of each gateway
 	stalledTill int64
 	view        []string // "name incarnation" of the presence nodes that it sees
+	seen        int      // number of the view
 }
 
 func (s *sim) addNode(name string) {
@@ -64,6 +65,13 @@ func (s *sim) crashNode(name string) {
 	s.nodes[name].dead = true
 	delete(s.nodes, name)
 	s.after(1500, s.spreadView)
+	if s.cuts.IntN(2) == 0 { // its supervisor is faster than the membership
+		s.after(100+s.cuts.Int64N(1400), func() {
+			if s.nodes[name] == nil {
+				s.addNode(name)
+			}
+		})
+	}
 }
 
 // spreadView lets every node see the nodes of now, each a bit later.
@@ -71,6 +79,8 @@ func (s *sim) spreadView() { s.spread("", s.view()) }
 
 // spread shows a view to all nodes but one, each a bit later.
 func (s *sim) spread(but string, view []string) {
+	s.views++
+	number := s.views
 	for _, name := range sorted(s.nodes) {
 		if name == but {
 			continue
@@ -79,8 +89,10 @@ func (s *sim) spread(but string, view []string) {
 		// A node that leaves has flushed its last note before it tells the membership.
 		delay := 20 + s.rng.Int64N(280)
 		s.after(delay, func() {
-			n.view = view
-			n.do(n.assign)
+			if number > n.seen { // gossip does not go back
+				n.view, n.seen = view, number
+				n.do(n.assign)
+			}
 		})
 	}
 }

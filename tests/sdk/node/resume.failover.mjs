@@ -68,6 +68,22 @@ test("a client without a place hears nothing of it; with one it goes on", async 
   }
 });
 
+test("the place moves with what was missed, not with the answer that promises it", () => {
+  const bound = {};
+  const fake = {
+    send_event: () => {}, unsubscribe: () => {}, channel: () => undefined,
+    connection: { bind: (event, f) => { bound[event] = f; }, socket_id: "2.2" },
+  };
+  const kept = resume(fake, { places: { c: { position: "10", epoch: "e", socket_id: "1.1" } } });
+  const answer = (recovered) => {
+    fake.send_event("pusher:subscribe", { channel: "c" });
+    bound.message({ event: "pusher_internal:subscription_succeeded", channel: "c", data: { resume: { recovered, position: "20", epoch: "e" } } });
+    return kept.places().c;
+  };
+  assert.deepEqual(answer(true), { position: "10", epoch: "e", socket_id: "1.1" });
+  assert.deepEqual(answer(false), { position: "20", epoch: "e", socket_id: "2.2" });
+});
+
 test("a lost place is told, and rewind gives the newest events", async (t) => {
   for (const { Pusher: Client } of clients) {
     const port = await balancer(t);
