@@ -132,6 +132,8 @@ func (c *Cluster) listConfig() (*memberlist.Config, error) {
 	mc.SuspicionMult = 3
 	mc.SuspicionMaxTimeoutMult = 2
 	mc.GossipInterval = 100 * time.Millisecond
+	// Two nodes compare all they know so often (by default every 30 s): news that a busy network dropped gets through.
+	mc.PushPullInterval = 5 * time.Second
 	mc.TCPTimeout = time.Second
 	mc.EnableCompression = false // packets are small; compressing them was a quarter of a gateway's allocations
 	// A name of its own for each run: a restart with another address is then no conflict.
