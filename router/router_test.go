@@ -262,6 +262,7 @@ func TestRefusals(t *testing.T) {
 		{"long event name", with(func(p *message.Publication) { p.Event = strings.Repeat("e", 201) }), publisher.BadEvent, "200"},
 		{"large data", with(func(p *message.Publication) { p.Data = make([]byte, 10241) }), publisher.TooLarge, "10240"},
 		{"member event", with(func(p *message.Publication) { p.Kind = message.MemberAdded }), publisher.BadPublication, "kind 3"},
+		{"long key", with(func(p *message.Publication) { p.IdempotencyKey = strings.Repeat("k", 133) }), publisher.BadPublication, "at most 128"},
 		{"larger than the broker", with(func(p *message.Publication) { p.Data = make([]byte, 2<<20) }), publisher.TooLarge, "broker"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

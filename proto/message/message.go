@@ -229,6 +229,9 @@ func BatchBytes(payloadMax int64) int {
 	return int(min(max(payloadMax-batchSlack, BatchBytesLeast), BatchBytesMax))
 }
 
+// IdempotencyKeyMax is the length limit of an idempotency key in bytes.
+const IdempotencyKeyMax = 128
+
 // Errors of Batch.
 var (
 	ErrVersion = errors.New("message: batch of an unknown version")

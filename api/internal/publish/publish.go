@@ -16,9 +16,6 @@ import (
 	"github.com/carillon-rt/carillon/proto/publisher"
 )
 
-// IdempotencyKeyMax is the length limit of an idempotency key in bytes.
-const IdempotencyKeyMax = 128
-
 // Sender hands publications to the routers and returns a receipt for each, in order. publisher.Publisher is one.
 type Sender interface {
 	PublishWait(ctx context.Context, pubs []*message.Publication) []publisher.Receipt
@@ -151,8 +148,8 @@ func check(a *app.App, ev *Event) error {
 	if len(ev.Data) > limits.EventBytes {
 		return &rejection{ErrTooLarge, fmt.Sprintf("data of event %q has %d bytes, at most %d are allowed", ev.Name, len(ev.Data), limits.EventBytes)}
 	}
-	if len(ev.IdempotencyKey) > IdempotencyKeyMax {
-		return invalid("idempotency key has %d bytes, at most %d are allowed", len(ev.IdempotencyKey), IdempotencyKeyMax)
+	if len(ev.IdempotencyKey) > message.IdempotencyKeyMax {
+		return invalid("idempotency key has %d bytes, at most %d are allowed", len(ev.IdempotencyKey), message.IdempotencyKeyMax)
 	}
 	if ev.Exclude != "" && !SocketID(ev.Exclude) {
 		return invalid("socket_id is %q, want two numbers such as 123.456", ev.Exclude)

@@ -34,6 +34,9 @@ type Hooks interface {
 // protocol).
 var reserved = []string{"pusher:", "pusher_internal:"}
 
+// itemSuffix is what the api adds to a key that the items of a request share.
+const itemSuffix = len("#999")
+
 // admission is the last check before a publication is written: whoever sent
 // it, nothing else is believed.
 type admission struct {
@@ -77,6 +80,9 @@ func (a *admission) check(tenant *app.App, pub *message.Publication) error {
 	}
 	if err := checkEvent(tenant, pub.Event); err != nil {
 		return err
+	}
+	if n := len(pub.IdempotencyKey); n > message.IdempotencyKeyMax+itemSuffix {
+		return refuse(publisher.BadPublication, "idempotency key has %d bytes, at most %d are allowed", n, message.IdempotencyKeyMax)
 	}
 	if n, limit := len(pub.Data), tenant.Limits.EventBytes; limit > 0 && n > limit {
 		return refuse(publisher.TooLarge, "data has %d bytes, app %s allows %d", n, pub.App, limit)
