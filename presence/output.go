@@ -19,7 +19,7 @@ func (w *worker) emit(s *seat) {
 		e := &out.Effects[i]
 		if e.Live {
 			w.svc.metrics.events.Inc()
-			w.lost(w.announce.add(e))
+			w.lost(w.announce.add(s.shard, e))
 		}
 		if e.Hook {
 			w.svc.hooks.put(hookItem{app: e.Key.App, id: hookID(w.svc.node, s.shard, e.Version), event: hookEvent(e)})

@@ -10,23 +10,43 @@ import (
 	"github.com/carillon-rt/carillon/proto/subject"
 )
 
-// announcer packs events into one batch per partition and turn.
+// announcer packs events into one batch per partition and turn, and chains
+// them.
 type announcer struct {
 	publish    func(subject string, data []byte) error
 	partitions int
 	batches    []message.Batch
-	dirty      []int // partitions with something in their batch
+	dirty      []int           // partitions with something in their batch
+	chains     map[int]*chains // by shard
+	beats      int             // heartbeats so far
+	beatMs     int64           // when the last one was
 }
 
 func newAnnouncer(partitions int, publish func(subject string, data []byte) error) *announcer {
-	return &announcer{publish: publish, partitions: partitions, batches: make([]message.Batch, partitions)}
+	return &announcer{
+		publish: publish, partitions: partitions, batches: make([]message.Batch, partitions), chains: make(map[int]*chains),
+	}
 }
 
-// add puts an event into its batch; err tells of a full one that could not be
+func (a *announcer) chainsOf(shard int) *chains {
+	c := a.chains[shard]
+	if c == nil {
+		c = &chains{last: make([]uint64, a.partitions), at: make([]int, a.partitions)}
+		a.chains[shard] = c
+	}
+	return c
+}
+
+// endChains forgets those of a shard that is not owned any more: the next
+// ownership begins new ones.
+func (a *announcer) endChains(shard int) { delete(a.chains, shard) }
+
+// add puts an event of a shard into its batch; err tells of a full one that could not be
 // published, with the number of events lost.
-func (a *announcer) add(e *state.Effect) (lost int, err error) {
+func (a *announcer) add(shard int, e *state.Effect) (lost int, err error) {
 	pub := publication(e)
 	p := e.Key.Partition(a.partitions)
+	pub.Seq, pub.Prev = e.Version, a.chainsOf(shard).next(p, e.Version, a.beats)
 	b := &a.batches[p]
 	if !b.Fits(&pub, message.BatchBytesLeast) {
 		lost, err = a.send(p)

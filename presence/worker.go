@@ -89,8 +89,10 @@ func (w *worker) run(stop <-chan struct{}) {
 			w.obey(cmd, time.Now().UnixMilli())
 			w.flush()
 		case <-ticker.C:
-			w.tick(time.Now().UnixMilli())
+			now := time.Now().UnixMilli()
+			w.tick(now)
 			w.flush()
+			w.beat(now)
 		case <-stop:
 			w.handOver()
 			return
@@ -238,6 +240,7 @@ func (w *worker) tick(nowMs int64) {
 func (w *worker) settle(s *seat) {
 	w.emit(s)
 	if !s.replica.Listening() {
+		w.announce.endChains(s.shard)
 		w.unsubscribe(&s.deltas, &s.notes, &s.queries)
 		return
 	}
@@ -246,6 +249,7 @@ func (w *worker) settle(s *seat) {
 		w.subscribe(&s.queries, subject.PresenceQuery(s.shard))
 	} else {
 		w.unsubscribe(&s.queries)
+		w.announce.endChains(s.shard)
 	}
 }
 

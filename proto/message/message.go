@@ -55,6 +55,12 @@ type Publication struct {
 	IdempotencyKey string
 	// Tags are pairs of key and value.
 	Tags []Tag
+	// Seq numbers the events of a presence owner: it rises within the chain of
+	// a presence shard and a partition. 0 on everything else.
+	Seq uint64
+	// Prev is the Seq of the event before in that chain, 0 in the first one of
+	// an owner. Counts only with Seq.
+	Prev uint64
 }
 
 // Tag is one key and value that the publisher attached.
@@ -69,6 +75,7 @@ const (
 	hasVersion
 	hasIdempotencyKey
 	hasTags
+	hasSeq
 )
 
 // Append appends p to dst: its length, then its fields.
@@ -97,6 +104,10 @@ func (p *Publication) Append(dst []byte) []byte {
 			dst = wire.AppendString(dst, t.Value)
 		}
 	}
+	if p.Seq != 0 {
+		dst = wire.AppendUvarint(dst, p.Seq)
+		dst = wire.AppendUvarint(dst, p.Prev)
+	}
 	return dst
 }
 
@@ -114,6 +125,7 @@ func (p *Publication) bits() uint64 {
 	set(p.Version != 0, hasVersion)
 	set(p.IdempotencyKey != "", hasIdempotencyKey)
 	set(len(p.Tags) > 0, hasTags)
+	set(p.Seq != 0, hasSeq)
 	return b
 }
 
@@ -144,6 +156,9 @@ func (p *Publication) size() int {
 		for _, t := range p.Tags {
 			n += sizeString(len(t.Key)) + sizeString(len(t.Value))
 		}
+	}
+	if p.Seq != 0 {
+		n += sizeUvarint(p.Seq) + sizeUvarint(p.Prev)
 	}
 	return n
 }
@@ -192,6 +207,10 @@ func (p *Publication) read(r *wire.Reader) error {
 		for i := range p.Tags {
 			p.Tags[i] = Tag{Key: body.String(), Value: body.String()}
 		}
+	}
+	p.Seq, p.Prev = 0, 0
+	if bits&hasSeq != 0 {
+		p.Seq, p.Prev = body.Uvarint(), body.Uvarint()
 	}
 	return body.Err()
 }

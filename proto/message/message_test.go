@@ -34,6 +34,10 @@ var golden = []struct {
 		{Kind: SubscriptionCount, App: "1", Channel: "b", Version: 128, TimeMs: 128},
 		{Kind: MemberAdded, App: "1", Channel: "c", UserID: "7", Data: []byte("{}"), Version: 1, TimeMs: 16384},
 	}},
+	{"chained", []Publication{
+		{Kind: MemberRemoved, App: "1", Channel: "c", UserID: "7", Version: 1, TimeMs: 1, Seq: 300},
+		{Kind: SubscriptionCount, App: "1", Channel: "b", Version: 2, TimeMs: 1, Seq: 301, Prev: 300},
+	}},
 }
 
 func encode(pubs []Publication) []byte {
@@ -108,6 +112,7 @@ func TestRoundTrip(t *testing.T) {
 			Event: text.Draw(t, "event"), Data: []byte(text.Draw(t, "data")), Exclude: text.Draw(t, "exclude"),
 			UserID: text.Draw(t, "user"), ID: text.Draw(t, "id"), Trace: text.Draw(t, "trace"),
 			TimeMs: rapid.Uint64().Draw(t, "time"), Version: rapid.Uint64().Draw(t, "version"),
+			Seq: rapid.Uint64Min(1).Draw(t, "seq"), Prev: rapid.Uint64().Draw(t, "prev"),
 			IdempotencyKey: text.Draw(t, "key"),
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "tags") {

@@ -51,6 +51,18 @@ func TestGoldenReply(t *testing.T) {
 	}
 }
 
+var beat = presence.Beat{Node: "p1", Shards: []presence.BeatShard{
+	{Shard: 63, Term: 1 << 61, Chains: []presence.BeatChain{{Partition: 0, Last: 300}, {Partition: 15, Last: 7}}},
+	{Shard: 1, Term: 5, Chains: []presence.BeatChain{}},
+}}
+
+func TestGoldenBeat(t *testing.T) {
+	const want = "01" + "027031" + "02" + "3f" + "808080808080808020" + "02" + "00ac02" + "0f07" + "01" + "05" + "00"
+	if got := hex.EncodeToString(presence.AppendBeat(nil, &beat)); got != want {
+		t.Errorf("wire form changed: running clusters would not understand each other\n got %s\nwant %s", got, want)
+	}
+}
+
 func TestRoundTrip(t *testing.T) {
 	got, err := presence.ParseDelta(presence.AppendDelta(nil, &delta))
 	if err != nil || !reflect.DeepEqual(got, delta) {
@@ -59,6 +71,10 @@ func TestRoundTrip(t *testing.T) {
 	back, err := presence.ParseReply(presence.AppendReply(nil, &reply))
 	if err != nil || !reflect.DeepEqual(back, reply) {
 		t.Errorf("reply: %v\n got %+v\nwant %+v", err, back, reply)
+	}
+	again, err := presence.ParseBeat(presence.AppendBeat(nil, &beat))
+	if err != nil || !reflect.DeepEqual(again, beat) {
+		t.Errorf("beat: %v\n got %+v\nwant %+v", err, again, beat)
 	}
 }
 
@@ -74,6 +90,12 @@ func TestCut(t *testing.T) {
 	for n := range whole {
 		if _, err := presence.ParseReply(whole[:n]); err == nil {
 			t.Errorf("reply cut to %d of %d bytes is accepted", n, len(whole))
+		}
+	}
+	whole = presence.AppendBeat(nil, &beat)
+	for n := range whole {
+		if _, err := presence.ParseBeat(whole[:n]); err == nil {
+			t.Errorf("beat cut to %d of %d bytes is accepted", n, len(whole))
 		}
 	}
 }
@@ -96,12 +118,16 @@ func TestUnknownVersion(t *testing.T) {
 	if _, err := presence.ParseReply([]byte{2, 0}); !errors.Is(err, presence.ErrVersion) {
 		t.Errorf("reply of version 2: %v", err)
 	}
+	if _, err := presence.ParseBeat([]byte{2, 0}); !errors.Is(err, presence.ErrVersion) {
+		t.Errorf("beat of version 2: %v", err)
+	}
 }
 
 // FuzzParse: what is accepted survives another round.
 func FuzzParse(f *testing.F) {
 	f.Add(presence.AppendDelta(nil, &delta))
 	f.Add(presence.AppendReply(nil, &reply))
+	f.Add(presence.AppendBeat(nil, &beat))
 	f.Add([]byte{1, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1})
 	f.Fuzz(func(t *testing.T, buf []byte) {
 		if d, err := presence.ParseDelta(buf); err == nil {
@@ -114,6 +140,12 @@ func FuzzParse(f *testing.F) {
 			again, err := presence.ParseReply(presence.AppendReply(nil, &p))
 			if err != nil || !reflect.DeepEqual(again, p) {
 				t.Errorf("reply changed: %v\n%+v\n%+v", err, p, again)
+			}
+		}
+		if b, err := presence.ParseBeat(buf); err == nil {
+			again, err := presence.ParseBeat(presence.AppendBeat(nil, &b))
+			if err != nil || !reflect.DeepEqual(again, b) {
+				t.Errorf("beat changed: %v\n%+v\n%+v", err, b, again)
 			}
 		}
 	})

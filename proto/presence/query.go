@@ -28,7 +28,8 @@ type Query struct {
 	// Prefix.
 	All    bool   `json:"all,omitempty"`
 	Prefix string `json:"prefix,omitempty"`
-	// After continues a list that an answer cut short: only names behind it.
+	// After continues a list that an answer cut short: only names behind it; of
+	// Members, only those behind the one with this id.
 	After string `json:"after,omitempty"`
 }
 
@@ -36,10 +37,14 @@ type Query struct {
 type Answer struct {
 	Error string `json:"error,omitempty"`
 	// Incomplete: ownership has just moved and not every gateway has reported.
-	Incomplete bool          `json:"incomplete,omitempty"`
-	Channels   []ChannelInfo `json:"channels,omitempty"`
-	// More: Channels, sorted by name, did not fit into one message; ask again
-	// with After set to the last name.
+	Incomplete bool `json:"incomplete,omitempty"`
+	// Version orders the answer among the shard's events: it includes all up to
+	// this version.
+	Version  uint64        `json:"version,omitempty"`
+	Channels []ChannelInfo `json:"channels,omitempty"`
+	// More: Channels, sorted by name, or the members of the one asked for did
+	// not fit into one message; ask again with After set to the last name or
+	// id. If that member has left meanwhile there is an Error.
 	More   bool     `json:"more,omitempty"`
 	Online []string `json:"online,omitempty"`
 }

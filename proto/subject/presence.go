@@ -10,3 +10,6 @@ func GatewayPing(node string) string { return "car.gw." + node + ".ping" }
 // PresenceNotes carries what the owner of a presence shard tells the standby:
 // see presence.Note.
 func PresenceNotes(shard int) string { return "car.pres." + strconv.Itoa(shard) + ".notes" }
+
+// PresenceSync carries the heartbeats of presence nodes: see presence.Beat.
+const PresenceSync = "car.pres.sync"

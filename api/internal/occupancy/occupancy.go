@@ -58,16 +58,26 @@ func (r *Reader) Channel(ctx context.Context, app, name string, members bool) (i
 
 func (r *Reader) channel(ctx context.Context, app, name string, members bool) (info presence.ChannelInfo, incomplete bool, err error) {
 	shard := channel.Key{App: app, Name: name}.Shard(subject.PresenceShards)
-	answer, err := r.query(ctx, shard, presence.Query{App: app, Channel: name, Members: members})
-	if err != nil {
-		return presence.ChannelInfo{}, false, err
-	}
-	for i := range answer.Channels {
-		if answer.Channels[i].Name == name {
-			return answer.Channels[i], answer.Incomplete, nil
+	q := presence.Query{App: app, Channel: name, Members: members}
+	info = presence.ChannelInfo{Name: name}
+	for {
+		answer, err := r.query(ctx, shard, q)
+		if err != nil {
+			return presence.ChannelInfo{}, false, err
 		}
+		incomplete = incomplete || answer.Incomplete
+		i := slices.IndexFunc(answer.Channels, func(c presence.ChannelInfo) bool { return c.Name == name })
+		if i < 0 {
+			return info, incomplete, nil
+		}
+		page := answer.Channels[i]
+		page.Members = append(info.Members, page.Members...)
+		info = page
+		if !answer.More || len(info.Members) == 0 {
+			return info, incomplete, nil
+		}
+		q.After = info.Members[len(info.Members)-1].ID
 	}
-	return presence.ChannelInfo{Name: name}, answer.Incomplete, nil
 }
 
 // Channels reads the counts of several channels, in order. A channel whose owner doesn't answer makes the whole read fail.

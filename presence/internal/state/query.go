@@ -12,9 +12,12 @@ import (
 // name, which escapes make twice as long at most.
 const entryBytes = 48
 
+// memberEntryBytes is the same for a member and its strings.
+const memberEntryBytes = 40
+
 // Query answers a question about the shard's channels.
 func (s *Shard) Query(q *presence.Query, nowMs int64) presence.Answer {
-	a := presence.Answer{Incomplete: s.Waiting(nowMs)}
+	a := presence.Answer{Incomplete: s.Waiting(nowMs), Version: s.news.version}
 	switch {
 	case q.App == "":
 		a.Error = "app is missing: a query names its app"
@@ -22,7 +25,11 @@ func (s *Shard) Query(q *presence.Query, nowMs int64) presence.Answer {
 		a.Channels, a.More = s.list(q)
 	case q.Channel != "":
 		if r := s.census.rooms[channel.Key{App: q.App, Name: q.Channel}]; r != nil {
-			a.Channels = []presence.ChannelInfo{describe(r, q.Members)}
+			info := describe(r)
+			if q.Members {
+				info.Members, a.More, a.Error = r.page(q.After, s.cfg.ReplyBytes)
+			}
+			a.Channels = []presence.ChannelInfo{info}
 		}
 	case len(q.Online) > 0:
 		for _, id := range q.Online {
@@ -53,17 +60,32 @@ func (s *Shard) list(q *presence.Query) (channels []presence.ChannelInfo, more b
 		if bytes += 2*len(r.key.Name) + entryBytes; bytes > s.cfg.ReplyBytes {
 			return channels, true
 		}
-		channels = append(channels, describe(r, false))
+		channels = append(channels, describe(r))
 	}
 	return channels, false
 }
 
-func describe(r *room, members bool) presence.ChannelInfo {
-	info := presence.ChannelInfo{Name: r.key.Name, Subscriptions: int(r.subscriptions), Users: len(r.members)}
-	if members {
-		for _, m := range r.order {
-			info.Members = append(info.Members, presence.MemberInfo{ID: m.ID, RawID: m.RawID, Info: m.Info})
+func describe(r *room) presence.ChannelInfo {
+	return presence.ChannelInfo{Name: r.key.Name, Subscriptions: int(r.subscriptions), Users: len(r.members)}
+}
+
+// page lists the members that fit into one answer, in order of joining, from
+// the one after a member on.
+func (r *room) page(after string, bytesMax int) (members []presence.MemberInfo, more bool, problem string) {
+	from := 0
+	if after != "" {
+		i := slices.IndexFunc(r.order, func(m *member) bool { return m.ID == after })
+		if i < 0 {
+			return nil, false, "the member named in after has left, ask again from the start"
 		}
+		from = i + 1
 	}
-	return info
+	bytes := 0
+	for _, m := range r.order[from:] {
+		if bytes += 2*m.bytes() + memberEntryBytes; bytes > bytesMax && len(members) > 0 {
+			return members, true, ""
+		}
+		members = append(members, presence.MemberInfo{ID: m.ID, RawID: m.RawID, Info: m.Info})
+	}
+	return members, false, ""
 }

@@ -484,6 +484,41 @@ func TestList(t *testing.T) {
 	}
 }
 
+// TestRosterInPages: no answer is longer than the limit, and together they
+// have all members in order of joining.
+func TestRosterInPages(t *testing.T) {
+	f := newFixture(t, app.App{})
+	var want, got []string
+	for i := range 60 {
+		f.do("a", join("c", fmt.Sprint("u", i)))
+		want = append(want, fmt.Sprint("u", i))
+	}
+	q := presence.Query{App: "1", Channel: "c", Members: true}
+	for pages := 1; ; pages++ {
+		a := f.shard.Query(&q, f.now)
+		if a.Version != f.shard.Version() || a.Channels[0].Users != 60 {
+			t.Fatalf("answer %+v", a)
+		}
+		for _, m := range a.Channels[0].Members {
+			got = append(got, m.ID)
+		}
+		if !a.More {
+			if pages < 2 {
+				t.Error("60 members in one page of 2000 bytes")
+			}
+			break
+		}
+		q.After = got[len(got)-1]
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("members %v", got)
+	}
+	q.After = "gone"
+	if a := f.shard.Query(&q, f.now); a.Error == "" || a.More {
+		t.Errorf("after a member that has left: %+v", a)
+	}
+}
+
 // TestNothingKept: a delta's bytes may change after Apply.
 func TestNothingKept(t *testing.T) {
 	f := newFixture(t, app.App{})
