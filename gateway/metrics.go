@@ -53,6 +53,7 @@ var (
 	descSlow         = desc("slow_total", "Connections closed because they read too slowly.", "reason")
 	descTurn         = desc("loop_turn_max_seconds", "Longest turn of any loop since the last scrape.")
 	descMailbox      = desc("mailbox_depth", "Items that wait in the fullest mailbox.")
+	descKnown        = desc("presence_events_dropped_total", "Member events that the subscribers of this node knew already.")
 
 	figures = []figure{
 		{desc("sockets", "Sockets, those included that are not connections yet."), prometheus.GaugeValue, func(s *loop.Stats) int64 { return s.Connections }},
@@ -77,7 +78,7 @@ var (
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descConnections, descChannels, descMessages, descPublications, descDeliveries, descCloses, descTurned, descRefused, descResumes,
-		descEnded, descSlow, descTurn, descMailbox,
+		descEnded, descSlow, descTurn, descMailbox, descKnown,
 	} {
 		ch <- d
 	}
@@ -102,6 +103,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descMessages, float64(s.Messages))
 	count(descPublications, float64(s.Publications))
 	count(descDeliveries, float64(s.Deliveries))
+	count(descKnown, float64(s.KnownMemberEvents))
 	for why, n := range s.Closes {
 		count(descCloses, float64(n), why.String())
 	}

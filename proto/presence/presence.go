@@ -89,6 +89,9 @@ type Result struct {
 	// Deferred: the operation was applied and the roster left out, because the
 	// reply would have become too large for one message. Ask again with Read.
 	Deferred bool
+	// Incomplete: ownership has just moved and not every gateway has reported:
+	// members may be missing.
+	Incomplete bool
 	// Version orders the member events of the channel: the roster includes
 	// all events up to this version.
 	Version uint64
@@ -111,8 +114,9 @@ const (
 
 // bits of a result on the wire.
 const (
-	resultFull     = 1 << 0
-	resultDeferred = 1 << 1
+	resultFull       = 1 << 0
+	resultDeferred   = 1 << 1
+	resultIncomplete = 1 << 2
 )
 
 // Member is a user in a presence channel.
@@ -172,7 +176,7 @@ func AppendReply(dst []byte, p *Reply) []byte {
 	dst = wire.AppendUvarint(dst, uint64(len(p.Results)))
 	for i := range p.Results {
 		res := &p.Results[i]
-		dst = append(dst, boolByte(res.Full)*resultFull|boolByte(res.Deferred)*resultDeferred)
+		dst = append(dst, boolByte(res.Full)*resultFull|boolByte(res.Deferred)*resultDeferred|boolByte(res.Incomplete)*resultIncomplete)
 		dst = wire.AppendUvarint(dst, res.Limit)
 		dst = wire.AppendUvarint(dst, res.Version)
 		dst = wire.AppendUvarint(dst, uint64(len(res.Members)))
@@ -200,7 +204,7 @@ func ParseReply(buf []byte) (Reply, error) {
 	for i := range p.Results {
 		res := &p.Results[i]
 		bits := r.Byte()
-		res.Full, res.Deferred = bits&resultFull != 0, bits&resultDeferred != 0
+		res.Full, res.Deferred, res.Incomplete = bits&resultFull != 0, bits&resultDeferred != 0, bits&resultIncomplete != 0
 		res.Limit, res.Version = r.Uvarint(), r.Uvarint()
 		m := r.Uvarint()
 		if m > uint64(r.Len())/memberBytesMin {

@@ -26,6 +26,7 @@ var reply = presence.Reply{
 		{Version: 1 << 61, Members: []presence.Member{{ID: "10", RawID: `"10"`, Info: `{"a":1}`}, {ID: "11", RawID: "11"}}},
 		{Full: true, Limit: 100, Version: 7, Members: []presence.Member{}},
 		{Deferred: true, Version: 8, Members: []presence.Member{}},
+		{Incomplete: true, Version: 9, Members: []presence.Member{}},
 	},
 }
 
@@ -42,10 +43,11 @@ func TestGoldenDelta(t *testing.T) {
 }
 
 func TestGoldenReply(t *testing.T) {
-	const want = "0100" + "03" +
+	const want = "0100" + "04" +
 		"00" + "00" + "808080808080808020" + "02" + "023130" + "0422313022" + "077b2261223a317d" + "023131" + "023131" + "00" +
 		"01" + "64" + "07" + "00" +
-		"02" + "00" + "08" + "00"
+		"02" + "00" + "08" + "00" +
+		"04" + "00" + "09" + "00"
 	if got := hex.EncodeToString(presence.AppendReply(nil, &reply)); got != want {
 		t.Errorf("wire form changed: running clusters would not understand each other\n got %s\nwant %s", got, want)
 	}

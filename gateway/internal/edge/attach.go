@@ -123,8 +123,7 @@ func (a *attachment) rosterCame(res presence.Result, err error) {
 		a.fail(dialect.MembersLimit, "the channel has reached its limit of members")
 	default:
 		a.joined = true
-		a.result.Members = res.Members
-		a.floor.Version = res.Version
+		a.result.Members, a.floor.Version = a.c.h.edge.roster(a.keys[0], &res)
 	}
 	a.answered()
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
 	"github.com/carillon-rt/carillon/gateway/internal/ws"
 	"github.com/carillon-rt/carillon/proto/app"
+	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/message"
 )
 
@@ -35,7 +36,10 @@ type Config struct {
 	History  History
 	Roster   Roster
 	Watcher  Watcher
-	Log      *slog.Logger
+	// Unsure is called with a presence channel whose members must be asked for
+	// again; it must not block. Nil ignores it.
+	Unsure func(channel.Key)
+	Log    *slog.Logger
 }
 
 // Edge is the client side of a gateway: its loops, listeners, sessions and

@@ -49,11 +49,11 @@ func TestPresenceHoldsUntilTheRosterCame(t *testing.T) {
 	f.publish("presence-room", 0)
 	f.publish("presence-room", 0, event(message.MemberAdded, "cid", 7))
 	j.answer(presence.Result{Version: 6, Members: []presence.Member{{ID: "ann", RawID: `"ann"`}, {ID: "ben", RawID: `"ben"`}}}, nil)
-	c.expect(`\"count\":2`)
+	c.expect(`\"ids\":[\"ann\",\"ben\",\"cid\"]`) // with what has come since
 	c.expect(`"event":"e"`)
-	c.expect("cid")
+	f.publish("presence-room", 0, event(message.MemberAdded, "cid", 8))   // announced again
 	f.publish("presence-room", 0, event(message.MemberRemoved, "ben", 6)) // late: the roster knew
-	f.publish("presence-room", 0, event(message.MemberRemoved, "cid", 8))
+	f.publish("presence-room", 0, event(message.MemberRemoved, "cid", 9))
 	c.expect("member_removed")
 	c.conn.Close()
 	f.until("left", func() bool { return f.member("left ann") == 1 })

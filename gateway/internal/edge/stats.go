@@ -53,6 +53,9 @@ func (c *counters) close(why dialect.Reason) { c.closes[why].Add(1) }
 type Stats struct {
 	Opened, Closed, Messages, ClientEvents uint64
 	Publications, Deliveries               uint64
+	// KnownMemberEvents counts the member events that were not delivered,
+	// because subscribers knew what they say.
+	KnownMemberEvents uint64
 	// Closes counts the connections that this node closed, by reason.
 	Closes map[dialect.Reason]uint64
 	// Refused counts the messages of clients that were refused or ignored, by
@@ -76,6 +79,7 @@ func (e *Edge) Stats() Stats {
 	s := Stats{
 		Closes: map[dialect.Reason]uint64{}, Refused: map[dialect.Reason]uint64{},
 		Turned: map[Refusal]uint64{}, Connections: e.apps.all(), Channels: e.interest.Channels(),
+		KnownMemberEvents: e.interest.Dropped(),
 	}
 	for why := range refusals {
 		s.Turned[why] = e.door.refused[why].Load()

@@ -221,7 +221,7 @@ func (w *world) Online(_, user string) { w.count("online "+user, 1) }
 // Offline implements Roster.
 func (w *world) Offline(_, user string) { w.count("online "+user, -1) }
 
-// Join implements Roster: the roster names its version.
+// Join implements Roster: all that were added up to a version are there.
 func (w *world) Join(key channel.Key, m presence.Member, answer func(presence.Result, error)) {
 	w.mu.Lock()
 	least := w.topics[key.Name].delivered
@@ -239,8 +239,12 @@ func (w *world) Join(key channel.Key, m presence.Member, answer func(presence.Re
 		v := least + w.r.IntN(len(w.topics[key.Name].items)-least+1)
 		w.mu.Unlock()
 		w.count("member "+m.ID+" of "+key.Name, 1)
-		id := fmt.Sprintf("v%d", v)
-		answer(presence.Result{Version: uint64(v), Members: []presence.Member{{ID: id, RawID: `"` + id + `"`}}}, nil)
+		res := presence.Result{Version: uint64(v)}
+		for i := range v {
+			id := fmt.Sprint(i)
+			res.Members = append(res.Members, presence.Member{ID: id, RawID: `"` + id + `"`})
+		}
+		answer(res, nil)
 	})
 }
 

@@ -19,7 +19,7 @@ type Delivery struct {
 	Key      channel.Key
 	Kind     message.Kind
 	Position message.Position // 0 on channels that are not durable
-	Version  uint64           // of a member event
+	Version  uint64           // of a member event: its number among those of the partition here
 	// Exclude is the connection that must not get it, if Excludes.
 	Exclude  loop.Handle
 	Excludes bool

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"sync"
+	"sync/atomic"
 
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
@@ -32,11 +33,13 @@ type Config struct {
 }
 
 // Interest is which channels this node's loops want, by partition. A
-// partition has one deliverer, and its lock is held for one publication at a
-// time: a loop never waits longer than that.
+// partition has one deliverer, and its lock is held for one publication, or
+// for one roster, at a time: a loop never waits longer than that.
 type Interest struct {
 	Config // immutable after NewInterest
 	shards []shard
+
+	dropped atomic.Uint64 // member events that subscribers knew
 }
 
 type shard struct {
@@ -44,7 +47,8 @@ type shard struct {
 	// guarded by mu
 	entries map[channel.Key]*entry
 	place   resume.Place // of what was delivered last
-	_       [24]byte     // keeps neighbours' locks off this cache line
+	told    uint64       // number of the newest member event
+	_       [16]byte     // keeps neighbours' locks off this cache line
 }
 
 // entry counts the subscriptions of a channel by encoding and loop.
@@ -52,6 +56,7 @@ type entry struct {
 	key    channel.Key // its strings, not a batch's: deliveries may wait for long
 	total  int32
 	counts []int32 // encoding * loops + loop, as far as the encodings present go
+	roll   *roll   // of a presence channel
 }
 
 // NewInterest returns an empty interest.
@@ -99,7 +104,7 @@ func (in *Interest) Register(key channel.Key, loop int, enc uint8, mark func(res
 	defer s.mu.Unlock()
 	e := s.entries[key]
 	if e == nil {
-		e = &entry{key: key}
+		e = &entry{key: key, roll: rollOf(key)}
 		s.entries[key] = e
 	}
 	if n := (int(enc) + 1) * in.Loops; len(e.counts) < n { // most channels have subscribers of the first encodings only
@@ -137,14 +142,21 @@ func (in *Interest) Deliver(partition int, pos message.Position, pub *message.Pu
 	if pos != 0 {
 		s.place.Position = pos
 	}
-	if e := s.entries[key]; e != nil {
-		in.post(e, pos, pub)
+	e := s.entries[key]
+	switch {
+	case e == nil:
+	case pub.Kind == message.MemberAdded || pub.Kind == message.MemberRemoved:
+		in.member(s, e, pub)
+	default:
+		in.post(e, pos, pub, 0)
 	}
 }
 
-func (in *Interest) post(e *entry, pos message.Position, pub *message.Publication) {
+// post encodes a publication and hands it to the loops; version is the number
+// of a member event.
+func (in *Interest) post(e *entry, pos message.Position, pub *message.Publication, version uint64) {
 	d := newParcel(len(in.Encodings))
-	d.Key, d.Kind, d.Position, d.Version = e.key, pub.Kind, pos, pub.Version
+	d.Key, d.Kind, d.Position, d.Version = e.key, pub.Kind, pos, version
 	if pub.Exclude != "" {
 		d.Exclude, d.Excludes = in.Exclude(pub.Exclude)
 	}
