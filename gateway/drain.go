@@ -9,12 +9,18 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/backbone"
 	"github.com/carillon-rt/carillon/gateway/internal/edge"
+	"github.com/carillon-rt/carillon/gateway/internal/rollcall"
 	"github.com/carillon-rt/carillon/proto/control"
+	"github.com/carillon-rt/carillon/proto/message"
 )
 
 // sink gives the feed's publications to the edge, which needs no flush: its
-// mailboxes coalesce by themselves.
-type sink struct{ *edge.Edge }
+// mailboxes coalesce by themselves. The roll call notices what is missing of
+// those that no journal has.
+type sink struct {
+	*edge.Edge
+	calls *rollcall.RollCall
+}
 
 var (
 	_ backbone.Sink    = sink{}
@@ -22,6 +28,12 @@ var (
 	_ backbone.Starter = sink{}
 	_ backbone.Placer  = sink{}
 )
+
+// Deliver implements backbone.Sink.
+func (s sink) Deliver(partition int, pos message.Position, pub *message.Publication) {
+	s.Edge.Deliver(partition, pos, pub)
+	s.calls.Event(partition, pub)
+}
 
 // Flush implements backbone.Sink.
 func (sink) Flush(int) {}

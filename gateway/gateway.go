@@ -21,6 +21,7 @@ import (
 	"github.com/carillon-rt/carillon/gateway/internal/dialect/pusher"
 	"github.com/carillon-rt/carillon/gateway/internal/edge"
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
+	"github.com/carillon-rt/carillon/gateway/internal/rollcall"
 	"github.com/carillon-rt/carillon/gateway/internal/roster"
 	"github.com/carillon-rt/carillon/kit/cluster"
 	"github.com/carillon-rt/carillon/kit/natsconn"
@@ -57,6 +58,7 @@ type Options struct {
 //	              |                        \-> publisher --------------> routers
 //	              |                        \-> roster ----> requester --> presence
 //	              +---- feed <----------------------------------------- car.live.<p>
+//	              +---- roll calls <--> requester ---------------------> presence
 //	other HTTP --> handed over --> Options.HTTP
 //
 // It starts from right to left and accepts connections when all partitions
@@ -74,6 +76,7 @@ type Gateway struct {
 	roster   *roster.Roster
 	feed     *backbone.Feed
 	history  *backbone.History
+	calls    *rollcall.RollCall
 	edge     *edge.Edge
 	handOver *loop.HandOverListener
 	http     *plainhttp.Server // of handOver
@@ -137,6 +140,7 @@ func (g *Gateway) connect(apps *app.Registry) (err error) {
 	if err != nil {
 		return err
 	}
+	g.calls = rollcall.New(g.cfg.Partitions, rollcall.Deps{Conns: conns, Ask: g.ask, Log: g.log, Metrics: g.deps.Metrics})
 	g.feed, err = backbone.NewFeed(backbone.FeedConfig{
 		Partitions: g.cfg.Partitions, Control: g.control,
 		RecentBytes: int(g.cfg.Recent.Bytes), RecentAge: g.cfg.Recent.Age, Recovers: recovers(apps),
@@ -162,7 +166,7 @@ func (g *Gateway) assemble(apps *app.Registry) error {
 		Ages:     edge.Ages{Max: g.cfg.MaxConnectionAge, Jitter: g.cfg.ConnectionAgeJitter},
 		Limits:   edge.Limits{ConnectRate: g.cfg.Limits.ConnectRate, PerAddress: g.cfg.Limits.PerAddress},
 		Backbone: backbone.NewServices(g.feed, g.ask, g.publish, g.deps.Metrics),
-		History:  g.history, Roster: g.roster, Watcher: g.roster, Log: g.log,
+		History:  g.history, Roster: g.roster, Watcher: g.roster, Unsure: g.calls.Unsure, Log: g.log,
 	})
 	if err != nil {
 		return err
@@ -212,7 +216,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Add("requester", g.ask.Run)
 	group.Add("publisher", g.publish.Run)
 	group.AddGrace("roster", flushTimeout+stopSlack, g.runRoster)
-	group.Add("feed", func(ctx context.Context) error { return g.feed.Run(ctx, sink{g.edge}) })
+	group.Add("roll calls", func(ctx context.Context) error { return g.calls.Run(ctx, g.edge) })
+	group.Add("feed", func(ctx context.Context) error { return g.feed.Run(ctx, sink{g.edge, g.calls}) })
 	group.Add("cut off", g.watchCutOff)
 	group.Add("history", g.history.Run)
 	group.AddGrace("clients", g.cfg.Drain.total()+stopSlack, g.serve)

@@ -23,10 +23,18 @@ func newLink(t testing.TB, brokers []*Broker) *Link {
 // connections stay, as with a broken cable.
 func (l *Link) Cut() { l.set(condition{cut: true}) }
 
+// Sever is Cut that ends the connections, as both sides see at once.
+func (l *Link) Sever() {
+	l.Cut()
+	for _, p := range l.proxies {
+		p.hangUp()
+	}
+}
+
 // Delay holds everything up by d in each direction.
 func (l *Link) Delay(d time.Duration) { l.set(condition{delay: d}) }
 
-// Heal ends Cut and Delay: what was held up arrives, on connections that
+// Heal ends Cut, Sever and Delay: what was held up arrives, on connections that
 // neither side has given up.
 func (l *Link) Heal() { l.set(condition{}) }
 
@@ -87,12 +95,17 @@ func (p *proxy) set(c condition) {
 func (p *proxy) close() {
 	close(p.closed)
 	p.listener.Close()
+	p.hangUp()
+	p.running.Wait()
+}
+
+// hangUp ends the connections that there are.
+func (p *proxy) hangUp() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	for c := range p.conns {
 		c.Close()
 	}
-	p.mu.Unlock()
-	p.running.Wait()
 }
 
 func (p *proxy) accept() {

@@ -106,6 +106,21 @@ func TestEndIsHeldByACut(t *testing.T) {
 	exchange(t, dialProxy(t, p), "two")
 }
 
+func TestSeverEndsConnections(t *testing.T) {
+	p := newProxy(t, echo(t))
+	l := &Link{proxies: []*proxy{p}}
+	c := dialProxy(t, p)
+	exchange(t, c, "one")
+	l.Sever()
+	if n, err := c.Read(make([]byte, 8)); err == nil {
+		t.Errorf("%d bytes came through a severed link", n)
+	}
+	during := dialProxy(t, p)
+	send(t, during, "two")
+	l.Heal()
+	receive(t, during, "two")
+}
+
 func TestDelay(t *testing.T) {
 	const delay = 20 * time.Millisecond
 	p := newProxy(t, echo(t))
