@@ -107,6 +107,34 @@ func TestGatewayMissesMembers(t *testing.T) {
 	}
 }
 
+// A gateway that has lost NATS tells the numbers of subscriptions that it has
+// missed.
+func TestGatewayMissesCounts(t *testing.T) {
+	c := env.Start(t, env.Apart(2), env.Brokers(3), env.Proxied())
+	here, there := c.Gateways[0], c.Gateways[1]
+	countIs := func(cl *client.Client, n int) {
+		t.Helper()
+		want := fmt.Sprintf(`{"subscription_count":%d}`, n)
+		for f := cl.Await("pusher_internal:subscription_count"); f.Text() != want; f = cl.Await("pusher_internal:subscription_count") {
+		}
+	}
+	const channels = 8
+	channel := func(i int) string { return fmt.Sprint("counted-", i) }
+	var observers []*client.Client
+	for i := range channels {
+		observers = append(observers, subscribed(t, here, channel(i)))
+		countIs(observers[i], 1)
+	}
+	here.Link.Sever()
+	for i := range channels {
+		countIs(subscribed(t, there, channel(i)), 2)
+	}
+	here.Link.Heal()
+	for i := range channels {
+		countIs(observers[i], 2)
+	}
+}
+
 // The presence owners are killed one after the other while members move:
 // nobody is told anything twice, and all is told in the end.
 func TestPresenceOwnersDieWhileMembersMove(t *testing.T) {

@@ -170,6 +170,7 @@ func (a *attachment) askOnline() {
 			case a.done:
 			case err == nil:
 				a.online, a.known = online, true
+				h.edge.watched(a.keys, a.watched, online)
 				a.complete()
 			case a.attempts < watchAttempts:
 				a.askOnline()

@@ -1,6 +1,8 @@
 package edge
 
 import (
+	"slices"
+
 	"github.com/carillon-rt/carillon/gateway/internal/hub"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/presence"
@@ -16,13 +18,21 @@ func (e *Edge) roster(key channel.Key, res *presence.Result) ([]presence.Member,
 	return members, floor
 }
 
-// Correct tells a presence channel's subscribers how a roster of its owner
-// differs from what they know: see hub.Interest.Correct.
-func (e *Edge) Correct(key channel.Key, roster *hub.Roster) (sure bool) {
-	return e.interest.Correct(key, roster)
+// watched notes what a new watcher was told of users.
+func (e *Edge) watched(keys []channel.Key, users, online []string) {
+	for i, key := range keys {
+		e.interest.Watched(key, slices.Contains(online, users[i]))
+	}
 }
 
-// Rosters lists presence channels with subscribers: see hub.Interest.Rosters.
-func (e *Edge) Rosters(partition int, matches func(channel.Key) bool) []channel.Key {
-	return e.interest.Rosters(partition, matches)
+// Correct tells a channel's subscribers how its state differs from what they
+// know: see hub.Interest.Correct.
+func (e *Edge) Correct(key channel.Key, state *hub.State) (sure bool) {
+	return e.interest.Correct(key, state)
+}
+
+// Told lists channels whose subscribers were told of presence: see
+// hub.Interest.Told.
+func (e *Edge) Told(partition int, matches func(channel.Key) bool) []channel.Key {
+	return e.interest.Told(partition, matches)
 }

@@ -48,7 +48,8 @@ type shard struct {
 	entries map[channel.Key]*entry
 	place   resume.Place // of what was delivered last
 	told    uint64       // number of the newest member event
-	_       [16]byte     // keeps neighbours' locks off this cache line
+	tallies map[channel.Key]tally
+	_       [8]byte // keeps neighbours' locks off this cache line
 }
 
 // entry counts the subscriptions of a channel by encoding and loop.
@@ -127,6 +128,7 @@ func (in *Interest) Unregister(key channel.Key, loop int, enc uint8) {
 	e.counts[int(enc)*in.Loops+loop]--
 	if e.total--; e.total == 0 {
 		delete(s.entries, key)
+		delete(s.tallies, key)
 	}
 }
 
@@ -147,6 +149,8 @@ func (in *Interest) Deliver(partition int, pos message.Position, pub *message.Pu
 	case e == nil:
 	case pub.Kind == message.MemberAdded || pub.Kind == message.MemberRemoved:
 		in.member(s, e, pub)
+	case isTally(pub.Kind):
+		in.tell(s, e, pub)
 	default:
 		in.post(e, pos, pub, 0)
 	}

@@ -56,18 +56,28 @@ func (in *Interest) Roster(key channel.Key, roster *Roster) (members []presence.
 	return e.roll.list(roster.Members), s.told, sure
 }
 
-// Correct tells the subscribers of a presence channel how a roster differs
-// from what they know. It returns false if another one is needed.
-func (in *Interest) Correct(key channel.Key, roster *Roster) (sure bool) {
+// State is what the owner of a channel says of it.
+type State struct {
+	Roster
+	Subscriptions uint64
+	Online        bool // of a watched user's channel
+}
+
+// Correct tells the subscribers of a channel how its state differs from what
+// they know. It returns false if the owner should be asked again.
+func (in *Interest) Correct(key channel.Key, state *State) (sure bool) {
 	s := &in.shards[key.Partition(in.Partitions)]
 	in.Room()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[key]
-	if e == nil || e.roll == nil || !e.roll.known { // nobody was told anything yet
+	switch {
+	case e == nil, e.roll != nil && !e.roll.known: // nobody was told anything yet
 		return true
+	case e.roll != nil:
+		return in.call(s, e, &state.Roster)
 	}
-	return in.call(s, e, roster)
+	return in.retell(s, e, state)
 }
 
 func (in *Interest) call(s *shard, e *entry, roster *Roster) (sure bool) {
@@ -83,15 +93,20 @@ func (in *Interest) call(s *shard, e *entry, roster *Roster) (sure bool) {
 // Dropped is the number of member events that subscribers knew already.
 func (in *Interest) Dropped() uint64 { return in.dropped.Load() }
 
-// Rosters lists the presence channels of a partition that match and have
-// subscribers here who were told of members.
-func (in *Interest) Rosters(partition int, matches func(channel.Key) bool) []channel.Key {
+// Told lists the channels of a partition that match and whose subscribers here
+// were told of members, of the number of subscriptions, or of a watched user.
+func (in *Interest) Told(partition int, matches func(channel.Key) bool) []channel.Key {
 	s := &in.shards[partition]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var keys []channel.Key
 	for key, e := range s.entries {
 		if e.roll != nil && e.roll.known && matches(key) {
+			keys = append(keys, key)
+		}
+	}
+	for key := range s.tallies {
+		if matches(key) {
 			keys = append(keys, key)
 		}
 	}

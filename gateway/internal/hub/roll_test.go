@@ -177,7 +177,7 @@ func (o *owner) answer() {
 	a := o.asked[i]
 	o.asked = slices.Delete(o.asked, i, i+1)
 	if a.by == nil {
-		o.in.Correct(room, &a.roster)
+		o.in.Correct(room, &State{Roster: a.roster})
 		return
 	}
 	members, floor, _ := o.in.Roster(room, &a.roster)

@@ -22,14 +22,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "carillon_gateway_presence_beats_malformed_total", Help: "Heartbeats of presence nodes that could not be read.",
 		})),
 		waiting: telemetry.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "carillon_gateway_presence_repairs_waiting", Help: "Presence channels whose members are being asked for, or wait for it.",
+			Name: "carillon_gateway_presence_repairs_waiting", Help: "Channels whose presence is being asked for, or waits for it.",
 		})),
 	}
 	doubts := counters("presence_doubts_total", "Times that events of presence may have been missed, by shard and partition.")
 	for why := range reasons {
 		m.doubts[why] = doubts.WithLabelValues(why.String())
 	}
-	repairs := counters("presence_repairs_total", "Presence channels whose members were asked for because of that.")
+	repairs := counters("presence_repairs_total", "Channels whose presence was asked for because of that.")
 	m.done, m.failed = repairs.WithLabelValues("done"), repairs.WithLabelValues("failed")
 	return m
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -36,11 +37,12 @@ type Asker interface {
 
 // Subscribers are those of this node: an *edge.Edge.
 type Subscribers interface {
-	// Rosters lists presence channels of a partition that have subscribers.
-	Rosters(partition int, matches func(channel.Key) bool) []channel.Key
-	// Correct tells the subscribers of a channel how a roster differs from what
-	// they know. It returns false if another one is needed.
-	Correct(key channel.Key, roster *hub.Roster) (sure bool)
+	// Told lists the channels of a partition whose subscribers were told of
+	// presence.
+	Told(partition int, matches func(channel.Key) bool) []channel.Key
+	// Correct tells the subscribers of a channel how its state differs from what
+	// they know. It returns false if the owner should be asked again.
+	Correct(key channel.Key, state *hub.State) (sure bool)
 }
 
 // Deps is what a RollCall is built on.
@@ -76,10 +78,10 @@ type RollCall struct {
 	queue *Queue
 }
 
-// answer is a roster, or a part of one.
+// answer is the state of a channel, or a part of it.
 type answer struct {
 	key    channel.Key
-	before *hub.Roster // the parts before, nil for the first
+	before *hub.State // with the members of the parts before, nil for the first
 	data   []byte
 	err    error
 }
@@ -198,7 +200,7 @@ func (r *RollCall) turn(subs Subscribers) {
 	}
 	for _, d := range doubts {
 		matches := func(key channel.Key) bool { return d.set.has(key.Shard(subject.PresenceShards)) }
-		for _, key := range subs.Rosters(d.partition, matches) {
+		for _, key := range subs.Told(d.partition, matches) {
 			r.queue.Add(key)
 		}
 	}
@@ -215,9 +217,14 @@ func (r *RollCall) turn(subs Subscribers) {
 	r.metrics.waiting.Set(float64(r.queue.Len()))
 }
 
-// ask asks for a roster; before are the parts that came already.
-func (r *RollCall) ask(key channel.Key, before *hub.Roster) {
-	q := presence.Query{App: key.App, Channel: key.Name, Members: true}
+// ask asks for a channel; before has the members that came already.
+func (r *RollCall) ask(key channel.Key, before *hub.State) {
+	q := presence.Query{App: key.App}
+	if user, watched := strings.CutPrefix(key.Name, channel.OnlinePrefix); watched {
+		q.Online = []string{user}
+	} else {
+		q.Channel, q.Members = key.Name, channel.KindOf(key.Name).Presence
+	}
 	if before != nil {
 		q.After = before.Members[len(before.Members)-1].ID
 	}
@@ -234,24 +241,24 @@ func (r *RollCall) ask(key channel.Key, before *hub.Roster) {
 
 // take takes an answer: the rest is asked for, or the subscribers are told.
 func (r *RollCall) take(a *answer, subs Subscribers) {
-	roster, more, err := a.roster()
+	state, more, err := a.state()
 	switch {
 	case err != nil:
 		r.metrics.failed.Inc()
-		r.deps.Log.Debug("members of a channel can't be asked for now", "app", a.key.App, "channel", a.key.Name, "err", err)
+		r.deps.Log.Debug("the presence owner of a channel can't be asked now", "app", a.key.App, "channel", a.key.Name, "err", err)
 		r.queue.Done(a.key, false, time.Now().UnixMilli())
 	case more:
-		r.ask(a.key, roster)
+		r.ask(a.key, state)
 	default:
-		sure := subs.Correct(a.key, roster)
+		sure := subs.Correct(a.key, state)
 		r.metrics.done.Inc()
 		r.queue.Done(a.key, sure, time.Now().UnixMilli())
 	}
 }
 
-// roster reads an answer and joins it with the parts before. The version is
+// state reads an answer and joins it with the parts before. The version is
 // that of the first: who came or went since is in events to come.
-func (a *answer) roster() (roster *hub.Roster, more bool, err error) {
+func (a *answer) state() (state *hub.State, more bool, err error) {
 	if a.err != nil {
 		return nil, false, a.err
 	}
@@ -265,18 +272,21 @@ func (a *answer) roster() (roster *hub.Roster, more bool, err error) {
 	if reply.Version == 0 {
 		return nil, false, errors.New("the presence owner is of an older release and names no version")
 	}
-	roster = a.before
-	if roster == nil {
-		roster = &hub.Roster{Version: reply.Version}
+	state = a.before
+	if state == nil {
+		state = &hub.State{Online: len(reply.Online) > 0}
+		state.Version = reply.Version
 	}
-	roster.Incomplete = roster.Incomplete || reply.Incomplete
+	state.Incomplete = state.Incomplete || reply.Incomplete
 	for i := range reply.Channels {
-		if reply.Channels[i].Name != a.key.Name {
+		info := &reply.Channels[i]
+		if info.Name != a.key.Name {
 			continue
 		}
-		for _, m := range reply.Channels[i].Members {
-			roster.Members = append(roster.Members, presence.Member(m))
+		state.Subscriptions = uint64(max(info.Subscriptions, 0))
+		for _, m := range info.Members {
+			state.Members = append(state.Members, presence.Member(m))
 		}
 	}
-	return roster, reply.More && len(roster.Members) > 0, nil
+	return state, reply.More && len(state.Members) > 0, nil
 }

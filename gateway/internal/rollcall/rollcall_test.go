@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -31,13 +32,13 @@ type node struct {
 	mu sync.Mutex
 	// guarded by mu
 	keys    []channel.Key
-	rosters map[channel.Key][]hub.Roster
+	rosters map[channel.Key][]hub.State
 	unsure  int              // so many corrections are not enough
 	asked   []presence.Query // in order
 	answers []presence.Answer
 }
 
-func (n *node) Rosters(partition int, matches func(channel.Key) bool) (keys []channel.Key) {
+func (n *node) Told(partition int, matches func(channel.Key) bool) (keys []channel.Key) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, k := range n.keys {
@@ -48,10 +49,10 @@ func (n *node) Rosters(partition int, matches func(channel.Key) bool) (keys []ch
 	return keys
 }
 
-func (n *node) Correct(k channel.Key, roster *hub.Roster) bool {
+func (n *node) Correct(k channel.Key, state *hub.State) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.rosters[k] = append(n.rosters[k], *roster)
+	n.rosters[k] = append(n.rosters[k], *state)
 	n.unsure--
 	return n.unsure < 0
 }
@@ -90,7 +91,7 @@ func (n *node) answer(m *nats.Msg) {
 
 func start(t *testing.T, keys int, answers ...presence.Answer) (*node, *natstest.TestServer) {
 	srv := natstest.Server(t)
-	n := &node{t: t, conns: srv.Conns(t), rosters: map[channel.Key][]hub.Roster{}, answers: answers}
+	n := &node{t: t, conns: srv.Conns(t), rosters: map[channel.Key][]hub.State{}, answers: answers}
 	for i := range keys {
 		n.keys = append(n.keys, key(i))
 	}
@@ -173,6 +174,31 @@ func TestRostersInParts(t *testing.T) {
 	got := n.rosters[key(0)][0]
 	if got.Version != 7 || len(got.Members) != 3 || got.Members[2].ID != "c" || n.asked[1].After != "b" {
 		t.Errorf("corrected with %+v after %+v", got, n.asked)
+	}
+}
+
+// TestAsksForWhatWasTold: members of presence channels, the number of
+// subscriptions of others, and whether a watched user is online.
+func TestAsksForWhatWasTold(t *testing.T) {
+	a := roster(7)
+	a.Channels[0].Subscriptions, a.Online = 5, []string{"u"}
+	n, _ := start(t, 0, a)
+	for name, want := range map[string]presence.Query{
+		"presence-a": {App: "1", Channel: "presence-a", Members: true},
+		"news":       {App: "1", Channel: "news"},
+		"#online-u":  {App: "1", Online: []string{"u"}},
+	} {
+		k := channel.Key{App: "1", Name: name}
+		n.calls.Unsure(k)
+		n.until(name+" was asked for", func() bool { return n.corrections(k) == 1 })
+		n.mu.Lock()
+		if got := n.asked[len(n.asked)-1]; !reflect.DeepEqual(got, want) {
+			t.Errorf("asked %+v, want %+v", got, want)
+		}
+		if got := n.rosters[k][0]; !got.Online || name == "news" && got.Subscriptions != 5 {
+			t.Errorf("corrected with %+v", got)
+		}
+		n.mu.Unlock()
 	}
 }
 
