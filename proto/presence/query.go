@@ -37,6 +37,7 @@ type Query struct {
 type Answer struct {
 	Error string `json:"error,omitempty"`
 	// Incomplete: ownership has just moved and not every gateway has reported.
+	// It is said of rosters until all have, of all else for some seconds.
 	Incomplete bool `json:"incomplete,omitempty"`
 	// Version orders the answer among the shard's events: it includes all up to
 	// this version.

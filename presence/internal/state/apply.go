@@ -205,7 +205,7 @@ func (s *Shard) results(d *presence.Delta, g *gateway) []presence.Result {
 			out = append(out, presence.Result{Full: true, Limit: limit, Version: s.news.version})
 			continue
 		}
-		res := presence.Result{Version: s.news.version, Incomplete: s.Waiting(s.news.nowMs)}
+		res := presence.Result{Version: s.news.version, Incomplete: s.Waiting(s.news.nowMs) || s.Incomplete()}
 		if r := s.census.rooms[channel.Key{App: op.App, Name: op.Channel}]; r != nil {
 			if bytes += r.memberBytes; bytes > s.cfg.ReplyBytes && len(rosters) > 0 {
 				res.Deferred = true

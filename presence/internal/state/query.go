@@ -17,7 +17,7 @@ const memberEntryBytes = 40
 
 // Query answers a question about the shard's channels.
 func (s *Shard) Query(q *presence.Query, nowMs int64) presence.Answer {
-	a := presence.Answer{Incomplete: s.Waiting(nowMs), Version: s.news.version}
+	a := presence.Answer{Incomplete: s.Waiting(nowMs) || q.Members && s.Incomplete(), Version: s.news.version}
 	switch {
 	case q.App == "":
 		a.Error = "app is missing: a query names its app"

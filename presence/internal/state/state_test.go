@@ -274,10 +274,23 @@ func TestWindow(t *testing.T) {
 	}
 	f.do("a", join("c", "w"), count("news", 4))
 	f.want("live added c w") // the count waits for the other gateway
+	if reply := f.do("a", presence.Op{Kind: presence.Read, App: "1", Channel: "c", Want: true}); !reply.Results[0].Incomplete {
+		t.Errorf("roster %+v", reply)
+	}
+	late := f.now + state.WindowMs + 1
+	if q := f.shard.Query(&presence.Query{App: "1", Channel: "c"}, late); q.Incomplete {
+		t.Error("counts are incomplete for ever")
+	}
+	if q := f.shard.Query(&presence.Query{App: "1", Channel: "c", Members: true}, late); !q.Incomplete {
+		t.Error("a roster without the members of b is said to be complete")
+	}
 	f.snapshot("b", known("c", "x"), count("news", 2))
 	f.want()
 	if q := f.shard.Query(&presence.Query{App: "1", Channel: "c"}, f.now); q.Incomplete {
 		t.Error("incomplete after all have reported")
+	}
+	if reply := f.do("a", presence.Op{Kind: presence.Read, App: "1", Channel: "c", Want: true}); reply.Results[0].Incomplete {
+		t.Errorf("roster %+v", reply)
 	}
 	f.pass(100)
 	f.do("b", count("news", 1))
