@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"runtime"
 	"testing"
 	"time"
@@ -52,6 +53,27 @@ func TestOwnerMoves(t *testing.T) {
 	}
 	if res := <-got; res.err != nil || res.info.Subscriptions != 3 {
 		t.Errorf("%+v: %v", res.info, res.err)
+	}
+}
+
+// A roster that does not fit into one answer comes in several.
+func TestRosterInParts(t *testing.T) {
+	r, nc := newReader(t)
+	if _, err := nc.Subscribe("car.pres.*.query", func(msg *nats.Msg) {
+		var q presence.Query
+		if err := json.Unmarshal(msg.Data, &q); err != nil {
+			t.Error(err)
+		}
+		next := map[string]string{"": "u1", "u1": "u2", "u2": "u3"}[q.After]
+		info := presence.ChannelInfo{Name: "a", Users: 3, Members: []presence.MemberInfo{{ID: next}}}
+		answer, _ := json.Marshal(presence.Answer{Channels: []presence.ChannelInfo{info}, More: next != "u3"})
+		_ = msg.Respond(answer)
+	}); err != nil || nc.Flush() != nil {
+		t.Fatal(err)
+	}
+	info, _, err := r.Channel(t.Context(), "1", "a", true)
+	if err != nil || fmt.Sprint(info.Members) != "[{u1  } {u2  } {u3  }]" {
+		t.Errorf("%+v: %v", info, err)
 	}
 }
 
