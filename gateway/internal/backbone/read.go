@@ -42,6 +42,7 @@ const (
 type read struct {
 	kind     readKind
 	then     readKind // what readState is asked for
+	asked    uint64   // what had been delivered last when the question was asked
 	round    uint64   // token of the reply subject; replies to older rounds are ignored
 	deadline time.Time
 	next     time.Time
@@ -52,7 +53,7 @@ type read struct {
 
 // start asks the question kind.
 func (r *read) start(p *partition, kind readKind) {
-	r.kind = kind
+	r.kind, r.asked = kind, p.chain.Last()
 	r.round++
 	r.deadline = time.Now().Add(p.feed.cfg.Timeout)
 	stream := p.feed.cfg.Stream
@@ -151,9 +152,11 @@ func (p *partition) tailCame(m *nats.Msg, status string) {
 	case !p.chain.Started():
 		p.read.done()
 		p.started(b.Seq, b.Data)
-	case b.Seq < p.chain.Last(): // a replica that lags, or a stream made anew
+	case b.Seq < p.read.asked: // a replica that lags, or a stream made anew
 		p.read.then = readTail
 		p.read.start(p, readState)
+	case b.Seq < p.chain.Last(): // more was delivered while the answer was on its way
+		p.read.retry()
 	default:
 		p.read.done()
 		p.chain.Tail(b.Seq)
@@ -270,8 +273,10 @@ func (p *partition) stateCame(m *nats.Msg) {
 	case !p.chain.Started(): // the log of the partition is empty
 		p.read.done()
 		p.started(ev.LastSeq, nil)
-	case ev.LastSeq < p.chain.Last():
+	case ev.LastSeq < p.read.asked:
 		p.lapse("the journal's sequences went backwards")
+	case ev.LastSeq < p.chain.Last(): // more was delivered while the answer was on its way
+		p.read.retry()
 	case p.read.then == readTail:
 		// Nothing is stored that was not delivered, but what expired may have
 		// been missed: the next heartbeat or batch tells.
