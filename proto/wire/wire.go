@@ -49,8 +49,17 @@ func (r *Reader) Byte() byte {
 	return b
 }
 
-// Uvarint reads an unsigned varint.
+// Uvarint reads an unsigned varint. Nearly all have one byte.
 func (r *Reader) Uvarint() uint64 {
+	if len(r.buf) > 0 && r.buf[0] < 0x80 {
+		v := r.buf[0]
+		r.buf = r.buf[1:]
+		return uint64(v)
+	}
+	return r.longUvarint()
+}
+
+func (r *Reader) longUvarint() uint64 {
 	v, n := binary.Uvarint(r.buf)
 	if n <= 0 {
 		r.err = ErrShort
