@@ -14,7 +14,6 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
-	"github.com/carillon-rt/carillon/kit/cluster"
 	"github.com/carillon-rt/carillon/kit/natstest"
 	protocluster "github.com/carillon-rt/carillon/proto/cluster"
 	"github.com/carillon-rt/carillon/proto/message"
@@ -63,13 +62,7 @@ func TestEveryReceiptOnce(t *testing.T) {
 // TestSameKeyAtTwoRouters has two routers take the same publications at once:
 // each is stored once, and both publishers learn the same position.
 func TestSameKeyAtTwoRouters(t *testing.T) {
-	srv := natstest.Server(t)
-	all := &roster{}
-	all.set("r1", "r2")
-	for _, node := range []string{"r1", "r2"} {
-		start(t, srv.DepsWith(t, group{cluster.Member{Node: node, Roles: []string{router.Role}}, all}))
-	}
-	conns := srv.Conns(t)
+	conns := twoRouters(t)
 	tp := listen(t, conns.Live)
 	const n = 100
 	var receipts [2][]publisher.Receipt

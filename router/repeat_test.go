@@ -8,23 +8,30 @@ import (
 	"testing"
 
 	"github.com/carillon-rt/carillon/kit/cluster"
+	"github.com/carillon-rt/carillon/kit/natsconn"
 	"github.com/carillon-rt/carillon/kit/natstest"
 	"github.com/carillon-rt/carillon/proto/message"
 	"github.com/carillon-rt/carillon/proto/publisher"
 	"github.com/carillon-rt/carillon/router"
 )
 
-// TestKeyOfAnotherPublication: a key that was used for something else is
-// refused, through any router; what it was used for keeps its answer. Durable
-// or not makes no difference.
-func TestKeyOfAnotherPublication(t *testing.T) {
+// twoRouters starts r1 and r2, and gives connections to their NATS server.
+func twoRouters(t *testing.T) *natsconn.Conns {
+	t.Helper()
 	srv := natstest.Server(t)
 	all := &roster{}
 	all.set("r1", "r2")
 	for _, node := range []string{"r1", "r2"} {
 		start(t, srv.DepsWith(t, group{cluster.Member{Node: node, Roles: []string{router.Role}}, all}))
 	}
-	conns := srv.Conns(t)
+	return srv.Conns(t)
+}
+
+// TestKeyOfAnotherPublication: a key that was used for something else is
+// refused, through any router; what it was used for keeps its answer. Durable
+// or not makes no difference.
+func TestKeyOfAnotherPublication(t *testing.T) {
+	conns := twoRouters(t)
 	tp := listen(t, conns.Live)
 	one, two := newPublisher(t, conns.Req, "r1"), newPublisher(t, conns.Req, "r2")
 	for _, ch := range []string{"cache-x", "plain-x"} {
@@ -70,13 +77,7 @@ func TestKeyOfAnotherPublication(t *testing.T) {
 // TestOneOfTwoWins: two publications with one key come to two routers at once:
 // one is stored and answered, the other is refused.
 func TestOneOfTwoWins(t *testing.T) {
-	srv := natstest.Server(t)
-	all := &roster{}
-	all.set("r1", "r2")
-	for _, node := range []string{"r1", "r2"} {
-		start(t, srv.DepsWith(t, group{cluster.Member{Node: node, Roles: []string{router.Role}}, all}))
-	}
-	conns := srv.Conns(t)
+	conns := twoRouters(t)
 	tp := listen(t, conns.Live)
 	const n = 200
 	var receipts [2][]publisher.Receipt
