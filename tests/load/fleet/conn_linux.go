@@ -47,7 +47,7 @@ func (f *Fleet) connect(i int) {
 	f.counts.Begun++
 	f.underway++
 	c.began = f.clock.Now()
-	server := f.server(i)
+	server := f.plan.server(i, c.attempts)
 	fd, err := f.dialer.dial(f.plan.First+i, server)
 	if err != nil {
 		f.refuse(i, err)
@@ -68,13 +68,13 @@ func (f *Fleet) connect(i int) {
 	}
 }
 
-// server is which server connection i goes to with its present attempt.
-func (f *Fleet) server(i int) int {
-	n := int(f.conns[i].attempts)
-	if !f.plan.Failover {
+// server is which server connection i goes to with an attempt.
+func (p *Plan) server(i int, attempts uint8) int {
+	n := int(attempts)
+	if !p.Failover {
 		n += i
 	}
-	return n % len(f.requests)
+	return n % len(p.Addrs)
 }
 
 // refuse gives up a connection that was not completed.
@@ -132,7 +132,7 @@ func (f *Fleet) event(i int, events uint32) error {
 		return nil
 	case stateConnecting:
 		c.state = stateAsked
-		if err := send(c, f.requests[f.server(i)]); err != nil {
+		if err := send(c, f.requests[f.plan.server(i, c.attempts)]); err != nil {
 			f.refuse(i, err)
 			return nil
 		}
@@ -193,8 +193,8 @@ func (f *Fleet) take(i int, b []byte) {
 			now = f.clock.Now()
 		}
 		f.deliver(i, &s, now)
-		if f.resumer != nil {
-			c.place = append(c.place[:0], f.resumer.Place(payload).Position...)
+		if f.places.resumer != nil {
+			c.place = append(c.place[:0], f.places.resumer.Place(payload).Position...)
 		}
 	}
 }
@@ -232,8 +232,8 @@ func (f *Fleet) message(i int, op byte, payload []byte) {
 			f.subscribe(i)
 		}
 	case Subscribed:
-		if f.resumer != nil {
-			f.placed(c, f.resumer.Place(payload))
+		if f.places.resumer != nil {
+			f.places.placed(c, f.places.resumer.Place(payload), &f.counts)
 		}
 		f.subscribed(i)
 	case Refused:
@@ -269,8 +269,8 @@ func (f *Fleet) subscribe(i int) {
 	number := f.plan.First + i
 	for k := range f.slots {
 		name := f.plan.Name(f.plan.channel(number, k))
-		if f.resumer != nil {
-			out = f.resumer.AppendResume(out, number, c.socketID, name, string(c.place), f.epochAt(c))
+		if f.places.resumer != nil {
+			out = f.places.resumer.AppendResume(out, number, c.socketID, name, string(c.place), f.places.epochAt(c))
 			continue
 		}
 		out = f.dialect.AppendSubscribe(out, number, c.socketID, name)
@@ -285,27 +285,27 @@ func (f *Fleet) subscribe(i int) {
 }
 
 // epochAt is the epoch of a connection's place, "" if it has none.
-func (f *Fleet) epochAt(c *conn) string {
+func (p *places) epochAt(c *conn) string {
 	if len(c.place) == 0 {
 		return ""
 	}
-	return f.epoch
+	return p.epoch
 }
 
 // placed takes the answer to a subscription that keeps its place. What was
 // missed follows, and each of it has its own position.
-func (f *Fleet) placed(c *conn, at Place) {
+func (p *places) placed(c *conn, at Place, counts *Counts) {
 	switch {
 	case len(c.place) == 0:
 		c.place = append(c.place, at.Position...)
 	case at.Recovered:
-		f.counts.Recovered++
+		counts.Recovered++
 	default:
-		f.counts.Unrecovered++
+		counts.Unrecovered++
 		c.place = append(c.place[:0], at.Position...)
 	}
-	if f.epoch != string(at.Epoch) {
-		f.epoch = string(at.Epoch)
+	if p.epoch != string(at.Epoch) {
+		p.epoch = string(at.Epoch)
 	}
 }
 

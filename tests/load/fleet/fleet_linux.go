@@ -62,7 +62,6 @@ type Fleet struct {
 	// immutable after New
 	plan     Plan
 	dialect  Dialect
-	resumer  Resumer // with Plan.Resume
 	clock    clock.Clock
 	dialer   dialer
 	requests [][]byte // by server
@@ -72,9 +71,9 @@ type Fleet struct {
 	input    []byte
 	output   []byte
 	conns    []conn
-	underway int       // connections that are being made
-	live     int       // those that are subscribed
-	epoch    string    // of the places, with Plan.Resume
+	underway int // connections that are being made
+	live     int // those that are subscribed
+	places   places
 	watchers []Watcher // further descriptors on the loop; numbered below zero
 	pings    pings
 	again    []int32 // connections to be made anew
@@ -87,6 +86,12 @@ type Fleet struct {
 	joins   *hdrhistogram.Histogram // nanoseconds from connecting to the last subscription
 	closes  map[int]int64           // by close code; 1006 without one
 	measure measurement
+}
+
+// places is what connections that keep their place share.
+type places struct {
+	resumer Resumer // nil without Plan.Resume
+	epoch   string
 }
 
 // measurement is what Measure begins.
@@ -116,7 +121,7 @@ func New(p Plan) (*Fleet, error) {
 		return nil, err
 	}
 	if p.Resume {
-		f.resumer = f.dialect.(Resumer)
+		f.places.resumer = f.dialect.(Resumer)
 	}
 	if f.clock, err = clock.New(); err != nil {
 		return nil, err
