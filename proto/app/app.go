@@ -79,6 +79,40 @@ type Policy struct {
 	History History `yaml:"history" json:"history" doc:"kept publications; with a size > 0 the channel is durable"`
 	// CacheTTL > 0 keeps the last value.
 	CacheTTL time.Duration `yaml:"cache_ttl" json:"cache_ttl,omitempty" doc:"keep the last event for new subscribers this long; cache channels have 30m unless said otherwise"`
+	// Presence tracks the connections of clients that have credentials of
+	// their own; members of channels with the prefix "presence-" are users.
+	Presence  bool `yaml:"presence" json:"presence,omitempty" doc:"Centrifugo: know who is subscribed"`
+	JoinLeave bool `yaml:"join_leave" json:"join_leave,omitempty" doc:"Centrifugo: tell subscribers that ask for it who comes and goes; needs presence"`
+	// What Centrifugo's clients may do, besides what a hook or token allows.
+	Publish      Access `yaml:"publish" json:"publish,omitempty" doc:"Centrifugo: who may publish from a client: nobody (default), subscribers, users, anyone"`
+	ReadPresence Access `yaml:"read_presence" json:"read_presence,omitempty" doc:"Centrifugo: who may read who is there: nobody (default), subscribers, users, anyone"`
+	ReadHistory  Access `yaml:"read_history" json:"read_history,omitempty" doc:"Centrifugo: who may read what was published: nobody (default), subscribers, users, anyone"`
+	Delta        bool   `yaml:"delta" json:"delta,omitempty" doc:"Centrifugo: clients may ask for differences (fossil) instead of whole messages"`
+	TagsFilter   bool   `yaml:"tags_filter" json:"tags_filter,omitempty" doc:"Centrifugo: clients may ask for publications with certain tags only"`
+}
+
+// Access is who may do something on a channel.
+type Access string
+
+// Who may do it. Users are connections that are not anonymous.
+const (
+	Nobody      Access = "nobody"
+	Subscribers Access = "subscribers"
+	Users       Access = "users"
+	Anyone      Access = "anyone"
+)
+
+// Allows says whether someone of the given standing may do it.
+func (a Access) Allows(user string, subscribed bool) bool {
+	switch a {
+	case Subscribers:
+		return subscribed
+	case Users:
+		return user != ""
+	case Anyone:
+		return true
+	}
+	return false
 }
 
 // History is how much of a channel is kept.
@@ -263,6 +297,15 @@ func (p Policy) validate() error {
 		return fmt.Errorf("policy %q: history.recover needs history.size and history.ttl: there is nothing to recover from", p.Match)
 	case p.History.Size > 0 && p.History.TTL == 0:
 		return fmt.Errorf("policy %q: history.size needs history.ttl, such as 5m", p.Match)
+	case p.JoinLeave && !p.Presence:
+		return fmt.Errorf("policy %q: join_leave needs presence: true", p.Match)
+	}
+	for _, a := range []Access{p.Publish, p.ReadPresence, p.ReadHistory} {
+		switch a {
+		case "", Nobody, Subscribers, Users, Anyone:
+		default:
+			return fmt.Errorf("policy %q: %q is nobody who may do something; want nobody, subscribers, users or anyone", p.Match, a)
+		}
 	}
 	return nil
 }

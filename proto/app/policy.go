@@ -17,6 +17,8 @@ type Effective struct {
 	channel.Kind
 	History  History
 	CacheTTL time.Duration
+	// Rules is the policy that matched, nil if none did.
+	Rules *Policy
 }
 
 // Durable says whether publications go through the journal.
@@ -41,7 +43,7 @@ func (a *App) Effective(name string) Effective {
 		}
 		e.Private = e.Private || p.Private
 		e.History = p.History
-		e.CacheTTL = p.CacheTTL
+		e.CacheTTL, e.Rules = p.CacheTTL, p
 		break
 	}
 	if e.Cache && e.CacheTTL == 0 {

@@ -16,6 +16,13 @@ type Subscribe struct {
 	ChannelData string `json:"channel_data,omitempty"`
 	// User is the signed-in user of the connection, if any.
 	User *User `json:"user,omitempty"`
+
+	// Of dialects whose connections have credentials of their own: instead of
+	// Auth and ChannelData there are a token, or neither, and data for the
+	// subscribe hook.
+	Client *Client `json:"client,omitempty"`
+	Token  string  `json:"token,omitempty"`
+	Data   []byte  `json:"data,omitempty"`
 }
 
 // SignIn asks whether a connection may act as a user.
@@ -53,6 +60,19 @@ type Decision struct {
 	Message string `json:"message,omitempty"`
 	// Temporary: "can't tell now", not "no".
 	Temporary bool `json:"temporary,omitempty"`
+
+	// Verdict is the application's own words for a refusal; nil leaves them to
+	// the dialect.
+	Verdict *Verdict `json:"verdict,omitempty"`
+	// Credentials answer Connect and Refresh.
+	Credentials *Credentials `json:"credentials,omitempty"`
+	// Grant answers Subscribe and SubRefresh of a connection with credentials.
+	// Its ExpireAt in the past says that the subscription has expired.
+	Grant *Grant `json:"grant,omitempty"`
+	// Edited answers Publish.
+	Edited *Edited `json:"edited,omitempty"`
+	// Reply answers RPC.
+	Reply []byte `json:"reply,omitempty"`
 }
 
 // Reason is why a request was refused.
@@ -65,6 +85,11 @@ const (
 	TooLarge     Reason = "too_large"     // user object or user id over the limit
 	Forbidden    Reason = "forbidden"     // signed properly, yet not allowed
 	Unavailable  Reason = "unavailable"   // can't tell now
+	BadToken     Reason = "bad_token"     // not a token, of another user, channel or app, or badly signed
+	TokenExpired Reason = "token_expired" // fetch a new one
+	NoChannel    Reason = "no_channel"    // no policy knows a channel of that namespace
+	NoMethod     Reason = "no_method"     // nobody answers calls of that method
+	NotAvailable Reason = "not_available" // the app has not turned on what was asked for
 )
 
 // Refuse makes a refusal.

@@ -8,4 +8,6 @@ type Command struct {
 	TerminateUser string `json:"terminate_user,omitempty"`
 	// ReconnectUser closes them with the hint to come back (4200).
 	ReconnectUser string `json:"reconnect_user,omitempty"`
+	// Operation changes connections of dialects with credentials of their own.
+	Operation *Operation `json:"operation,omitempty"`
 }

@@ -70,8 +70,13 @@ func History(p int) string { return "car.hist." + strconv.Itoa(p) }
 
 // Authorization endpoints (queue group Queue).
 const (
-	AuthSubscribe = "car.auth.subscribe"
-	AuthSignIn    = "car.auth.signin"
+	AuthSubscribe  = "car.auth.subscribe"
+	AuthSignIn     = "car.auth.signin"
+	AuthConnect    = "car.auth.connect"
+	AuthRefresh    = "car.auth.refresh"
+	AuthSubRefresh = "car.auth.sub-refresh"
+	AuthPublish    = "car.auth.publish"
+	AuthRPC        = "car.auth.rpc"
 )
 
 // PresenceShards is the number of presence shards of a cluster.
