@@ -239,7 +239,7 @@ func (w *worker) tick(nowMs int64) {
 // settle sends what a replica wants and follows a change of its role.
 func (w *worker) settle(s *seat) {
 	w.emit(s)
-	if !s.replica.Listening() {
+	if s.replica.Role() == replica.None {
 		w.announce.endChains(s.shard)
 		w.unsubscribe(&s.deltas, &s.notes, &s.queries)
 		return

@@ -1,8 +1,6 @@
 package replica
 
 import (
-	"slices"
-
 	"github.com/carillon-rt/carillon/presence/internal/state"
 	"github.com/carillon-rt/carillon/proto/presence"
 )
@@ -14,7 +12,7 @@ func (r *Replica) Assign(d Duty, gateways []string, nowMs int64, out *Output) {
 	if r.shard != nil {
 		r.shard.AwaitOnly(gateways)
 		for _, node := range r.shard.AwaitNew(gateways, nowMs) {
-			r.ask(node, nowMs, out)
+			r.asked.ask(node, nowMs, out)
 		}
 	}
 	if d.Role == Owner {
@@ -77,7 +75,7 @@ func (r *Replica) stepBack(nowMs int64) {
 // stop forgets everything but the note that is to be sent.
 func (r *Replica) stop() {
 	r.role = None
-	r.shard, r.held, r.noted, r.due, r.lag, r.asked = nil, nil, nil, nil, nil, nil
+	r.shard, r.held, r.noted, r.due, r.lag, r.asked.at = nil, nil, nil, nil, nil, nil
 }
 
 // own makes this node the owner, unless another one is: nobody hears of a
@@ -108,15 +106,9 @@ func (r *Replica) claim(nowMs, patienceMs int64) {
 	r.sayClaim(nowMs)
 }
 
-// followed are the marks of the gateways that are known wholly.
-func (r *Replica) followed() []presence.Mark {
-	return slices.DeleteFunc(r.shard.Marks(), func(m presence.Mark) bool { return !r.shard.Followed(m.Node) })
-}
-
 func (r *Replica) sayClaim(nowMs int64) {
 	r.claimAt = nowMs + claimEveryMs
-	r.note.Claim, r.note.Ready, r.unsaid = true, !r.shard.Incomplete(), true
-	r.note.Applied = r.followed()
+	r.note.claim(r.shard)
 }
 
 // start makes the state, if there is none, and has the gateways fill it.
@@ -125,25 +117,9 @@ func (r *Replica) start(nowMs int64, out *Output) {
 		return
 	}
 	r.shard, r.owner = state.New(r.cfg), presence.Mark{}
-	r.noted, r.lag, r.asked = map[string][]presence.Mark{}, map[string]lagging{}, map[string]int64{}
+	r.noted, r.lag, r.asked.at = notes{}, lags{}, map[string]int64{}
 	r.shard.Await(r.gateways, nowMs)
-	r.askAll(nowMs, out)
-}
-
-// askAwaited asks those that have not reported, again and again.
-func (r *Replica) askAwaited(nowMs int64, out *Output) {
-	if !r.shard.Waiting(nowMs) {
-		return
-	}
-	for _, node := range r.shard.Awaited() {
-		r.ask(node, nowMs, out)
-	}
-}
-
-func (r *Replica) askAll(nowMs int64, out *Output) {
-	for _, node := range r.gateways {
-		r.ask(node, nowMs, out)
-	}
+	r.asked.askAll(r.gateways, nowMs, out)
 }
 
 // promote makes the standby the owner. What it holds was announced and
@@ -164,15 +140,15 @@ func (r *Replica) promote(nowMs int64, out *Output) {
 		h := &heldBack[i]
 		r.answer(&h.delta, h.to, nowMs, out)
 	}
-	clear(r.asked)
-	r.askAll(nowMs, out)
+	clear(r.asked.at)
+	r.asked.askAll(r.gateways, nowMs, out)
 	clear(r.lag)
-	r.sayAll()
+	r.note.all(r.shard)
 }
 
 // release tells the next owner to take over.
 func (r *Replica) release(next string) {
-	r.sayAll()
+	r.note.all(r.shard)
 	r.note.Next, r.note.Version = next, r.shard.Version()
 }
 
@@ -197,23 +173,13 @@ func (r *Replica) Release(heir string, nowMs int64, out *Output) {
 	r.role = None
 }
 
-// sayAll tells the standby everything it should have.
-func (r *Replica) sayAll() {
-	r.note.Applied, r.note.Full = r.shard.Marks(), true
-	r.tell()
-}
-
-// tell says at the end of the turn that this node is the owner, with what it
-// has done.
-func (r *Replica) tell() { r.note.Owner, r.unsaid = true, true }
-
 // Tick does what is due.
 func (r *Replica) Tick(nowMs int64, out *Output) {
 	r.awake(nowMs)
 	switch r.role {
 	case Owner:
 		r.shard.Tick(nowMs, &out.Effects)
-		r.askAwaited(nowMs, out)
+		r.asked.askAwaited(r.shard, nowMs, out)
 		if r.yieldMs > 0 && nowMs >= r.yieldMs && nowMs-r.claimantMs < ClaimMs {
 			r.yield()
 			return
@@ -223,14 +189,14 @@ func (r *Replica) Tick(nowMs int64, out *Output) {
 			if r.yieldMs > 0 {
 				r.fullAt = nowMs + yieldingMs
 			}
-			r.sayAll()
+			r.note.all(r.shard)
 		}
 	case Standby:
 		if !r.Claiming() {
 			r.shard.Tick(nowMs, r.discard()) // the owner sends these
 		}
-		r.askLagging(nowMs, out)
-		r.askAwaited(nowMs, out)
+		r.asked.askLagging(r.lag, r.shard, nowMs, out)
+		r.asked.askAwaited(r.shard, nowMs, out)
 		r.press(nowMs, out)
 	}
 }
@@ -247,18 +213,6 @@ func (r *Replica) press(nowMs int64, out *Output) {
 	}
 }
 
-// askLagging asks the gateways whose deltas the owner has and we miss.
-func (r *Replica) askLagging(nowMs int64, out *Output) {
-	for node, l := range r.lag {
-		switch {
-		case r.has(l.Mark):
-			delete(r.lag, node)
-		case nowMs-l.sinceMs >= lagMs:
-			r.ask(node, nowMs, out)
-		}
-	}
-}
-
 // Recheck makes up for what may have been missed: all gateways are asked for
 // snapshots, and an owner may not be the only one any more.
 func (r *Replica) Recheck(nowMs int64, out *Output) {
@@ -266,7 +220,7 @@ func (r *Replica) Recheck(nowMs int64, out *Output) {
 		r.stepBack(nowMs)
 	}
 	if r.role == Standby {
-		r.askAll(nowMs, out)
+		r.asked.askAll(r.gateways, nowMs, out)
 	}
 }
 

@@ -34,16 +34,16 @@ func (r *Replica) Note(n *presence.Note, nowMs int64, out *Output) {
 // comesAfter says whether this node lets another one have the shard when both
 // claim it: one that knows more gateways, or else the older run.
 func (r *Replica) comesAfter(n *presence.Note) bool {
-	known := len(r.followed())
+	known := len(followed(r.shard))
 	if len(n.Applied) != known {
 		return len(n.Applied) > known
 	}
-	return r.younger(n)
+	return younger(r.self, n)
 }
 
-// younger says whether this run began after that of the sender.
-func (r *Replica) younger(n *presence.Note) bool {
-	return cmp.Or(cmp.Compare(n.Incarnation, r.self.Incarnation), cmp.Compare(n.Node, r.self.Node)) < 0
+// younger says whether a run began after that of the sender.
+func younger(self presence.Mark, n *presence.Note) bool {
+	return cmp.Or(cmp.Compare(n.Incarnation, self.Incarnation), cmp.Compare(n.Node, self.Node)) < 0
 }
 
 // replace takes the shard when the owner that this standby has followed is
@@ -62,27 +62,12 @@ func (r *Replica) replace(n *presence.Note, nowMs int64, out *Output) {
 func (r *Replica) claimed(n *presence.Note, nowMs int64) {
 	if n.Node == r.duty.Owner {
 		r.claimantMs = nowMs
-		if n.Ready && r.yieldMs > 0 && r.knownTo(n) {
+		if n.Ready && r.yieldMs > 0 && covers(n, r.shard) {
 			r.yield()
 			return
 		}
 	}
-	r.tell()
-}
-
-// knownTo says whether the claimant knows all of the gateways that this node
-// knows: what it does not know of a dead one would never be missed.
-func (r *Replica) knownTo(n *presence.Note) bool {
-	known := make(map[string]string, len(n.Applied))
-	for _, m := range n.Applied {
-		known[m.Node] = m.Incarnation
-	}
-	for _, m := range r.shard.Marks() {
-		if known[m.Node] < m.Incarnation {
-			return false
-		}
-	}
-	return true
+	r.note.owner()
 }
 
 // contested: two nodes own the shard. The younger run steps back; if the
@@ -90,10 +75,10 @@ func (r *Replica) knownTo(n *presence.Note) bool {
 func (r *Replica) contested(n *presence.Note, nowMs int64) {
 	switch {
 	case n.Next != "": // its last word
-	case r.younger(n):
+	case younger(r.self, n):
 		r.stepBack(nowMs)
 	default:
-		r.tell()
+		r.note.owner()
 	}
 }
 
@@ -121,9 +106,9 @@ func (r *Replica) follow(n *presence.Note, nowMs int64, out *Output) {
 // applied has come here: taken later it would not mean the same.
 func (r *Replica) released(n *presence.Note, nowMs int64, out *Output) {
 	r.releasedBy = n.Incarnation
-	r.shard.AwaitOnly(r.missing(n))
+	r.shard.AwaitOnly(missing(r.shard, n))
 	for _, m := range n.Applied {
-		if r.shard.Followed(m.Node) && !r.has(m) {
+		if r.shard.Followed(m.Node) && !has(r.shard, m) {
 			r.due = append(r.due, m)
 		}
 	}
@@ -137,119 +122,38 @@ func (r *Replica) settle(nowMs int64, out *Output) {
 	if len(r.due) == 0 {
 		return
 	}
-	if r.due = slices.DeleteFunc(r.due, r.has); len(r.due) == 0 {
+	if r.due = slices.DeleteFunc(r.due, func(m presence.Mark) bool { return has(r.shard, m) }); len(r.due) == 0 {
 		r.promote(nowMs, out)
 	}
 }
 
-// applied follows the owner up to the mark. A snapshot makes what came before
-// it needless.
+// applied follows the owner up to the mark.
 func (r *Replica) applied(m presence.Mark, nowMs int64, out *Output) {
-	if r.has(m) {
+	if has(r.shard, m) {
 		return
 	}
-	r.noteMark(m)
-	kept := r.held[:0]
-	var due []presence.Delta
-	for _, h := range r.held {
-		d := &h.delta
-		switch {
-		case d.Node != m.Node, d.Incarnation > m.Incarnation, d.Incarnation == m.Incarnation && d.Seq > m.Seq:
-			kept = append(kept, h)
-		case d.Incarnation == m.Incarnation:
-			due = append(due, *d)
-		}
-	}
-	clear(r.held[len(kept):])
-	r.held = kept
-	slices.SortFunc(due, func(a, b presence.Delta) int { return cmp.Compare(a.Seq, b.Seq) })
-	if n := len(due); n > 0 && due[n-1].Snapshot {
-		due = due[n-1:]
-	}
+	r.noted.add(m)
+	due := r.held.take(m)
 	for i := range due {
-		switch refused, k := r.heard(&due[i]); k {
+		switch refused, k := r.noted.of(&due[i]); k {
 		case announced:
 			r.confirm(&due[i], refused, nowMs, out)
 		case uncertain:
-			r.ask(m.Node, nowMs, out)
+			r.asked.ask(m.Node, nowMs, out)
 		}
 	}
-	if _, known := r.lag[m.Node]; !known && !r.has(m) {
+	if _, known := r.lag[m.Node]; !known && !has(r.shard, m) {
 		r.lag[m.Node] = lagging{m, nowMs}
 	}
 }
 
-// noteMark remembers a delta that the owner has applied and announced.
-func (r *Replica) noteMark(m presence.Mark) {
-	marks := r.noted[m.Node]
-	if n := len(marks); n > 0 && !before(marks[n-1], m.Incarnation, m.Seq) {
-		return // of a full note, which says it again
-	}
-	if len(marks) >= notedMax {
-		marks = slices.Delete(marks, 0, 1)
-	}
-	r.noted[m.Node] = append(marks, m)
-}
-
-// knowledge is what is known of a delta.
-type knowledge uint8
-
-const (
-	unheard   knowledge = iota // no owner has said that it was announced
-	announced                  // one has, with what it refused
-	uncertain                  // one has, and what it refused was not heard: only a snapshot tells
-)
-
-// heard says what owners have said of a delta, and which of its Join
-// operations were refused.
-func (r *Replica) heard(d *presence.Delta) (refused []int, k knowledge) {
-	marks := r.noted[d.Node]
-	for len(marks) > 0 && before(marks[0], d.Incarnation, d.Seq) {
-		marks = marks[1:]
-	}
-	r.noted[d.Node] = marks
-	switch {
-	case len(marks) == 0:
-		delete(r.noted, d.Node)
-		return nil, unheard
-	case marks[0].Incarnation != d.Incarnation:
-		return nil, unheard
-	case marks[0].Seq != d.Seq:
-		return nil, uncertain
-	}
-	return marks[0].Refused, announced
-}
-
-// before says whether a mark is of an earlier delta.
-func before(m presence.Mark, incarnation string, seq uint64) bool {
-	return m.Incarnation < incarnation || m.Incarnation == incarnation && m.Seq < seq
-}
-
-// has says whether the state holds all up to the mark.
-func (r *Replica) has(m presence.Mark) bool {
-	own, ok := r.shard.Mark(m.Node)
-	return ok && (own.Incarnation > m.Incarnation || (own.Incarnation == m.Incarnation && own.Seq >= m.Seq))
-}
-
 // forget follows the owner's eviction of one run of a gateway.
 func (r *Replica) forget(m presence.Mark, nowMs int64) {
-	r.held = slices.DeleteFunc(r.held, func(h held) bool { return h.isOf(m.Node) && h.delta.Incarnation <= m.Incarnation })
+	r.held.dropRun(m)
 	if r.shard.Evict(m.Node, m.Incarnation, nowMs, r.discard()) {
 		delete(r.noted, m.Node)
 		delete(r.lag, m.Node)
 	}
-}
-
-// missing lists the gateways of a full note whose whole state has not come:
-// what others will send is new to the owner as well.
-func (r *Replica) missing(n *presence.Note) []string {
-	var nodes []string
-	for _, m := range n.Applied {
-		if !r.shard.Followed(m.Node) {
-			nodes = append(nodes, m.Node)
-		}
-	}
-	return nodes
 }
 
 // compareAll drops gateways that the owner does not have.

@@ -22,8 +22,6 @@
 package replica
 
 import (
-	"slices"
-
 	"github.com/carillon-rt/carillon/presence/internal/state"
 	"github.com/carillon-rt/carillon/proto/presence"
 )
@@ -135,35 +133,20 @@ type Replica struct {
 	owner      presence.Mark   // whom a standby has followed last
 	due        []presence.Mark // what must come before it is
 
-	held  []held                     // of a standby, in order of arrival
-	noted map[string][]presence.Mark // by gateway, in order: what another owner has announced and this node may not have seen
-	lag   map[string]lagging
-	asked map[string]int64 // when each gateway was asked last
+	held  held // of a standby
+	noted notes
+	lag   lags
+	asked requests
 
-	note     presence.Note // what to tell the standby at the end of the turn
-	unsaid   bool          // note holds something
-	fullAt   int64         // when to tell it everything again
-	gateways []string      // the live ones
+	note     draft
+	fullAt   int64    // when to tell the standby everything again
+	gateways []string // the live ones
 	nothing  []state.Effect
-}
-
-// held is a delta that the owner may not have applied or answered.
-type held struct {
-	delta presence.Delta
-	to    string
-}
-
-func (h *held) isOf(node string) bool { return h.delta.Node == node }
-
-// lagging is a mark that was noted and not seen.
-type lagging struct {
-	presence.Mark
-	sinceMs int64
 }
 
 // New returns a replica without a role. node and incarnation are this node's.
 func New(node, incarnation string, cfg state.Config) *Replica {
-	return &Replica{self: presence.Mark{Node: node, Incarnation: incarnation}, cfg: cfg}
+	return &Replica{self: presence.Mark{Node: node, Incarnation: incarnation}, cfg: cfg, asked: requests{shard: cfg.Shard}}
 }
 
 // Role is what the node does for the shard now.
@@ -171,9 +154,6 @@ func (r *Replica) Role() Role { return r.role }
 
 // Claiming says that the node is to become the owner and waits for a release.
 func (r *Replica) Claiming() bool { return r.role == Standby && r.claimMs > 0 }
-
-// Listening says whether the replica needs the shard's deltas.
-func (r *Replica) Listening() bool { return r.role != None }
 
 // Shard is the state, nil without a role.
 func (r *Replica) Shard() *state.Shard { return r.shard }
@@ -183,7 +163,7 @@ func (r *Replica) Shard() *state.Shard { return r.shard }
 func (r *Replica) Delta(d presence.Delta, to string, nowMs int64, out *Output) {
 	r.awake(nowMs)
 	if r.role != None && (d.Snapshot || d.More) {
-		r.asked[d.Node] = nowMs // it is on its way: another request would start it over
+		r.asked.at[d.Node] = nowMs // it is on its way: another request would start it over
 	}
 	switch r.role {
 	case None:
@@ -207,13 +187,13 @@ func (r *Replica) answer(d *presence.Delta, to string, nowMs int64, out *Output)
 	case state.Applied:
 		m, _ := r.shard.Mark(d.Node)
 		r.note.Applied = append(r.note.Applied, m)
-		r.tell()
+		r.note.owner()
 	}
 }
 
 // apply announces what a delta brings, unless the owner before this one has.
 func (r *Replica) apply(d *presence.Delta, nowMs int64, out *Output) (presence.Reply, state.Verdict) {
-	switch refused, k := r.heard(d); k {
+	switch refused, k := r.noted.of(d); k {
 	case announced:
 		return r.shard.ConfirmAnswered(d, refused, nowMs, r.discard())
 	case uncertain:
@@ -227,57 +207,36 @@ func (r *Replica) hold(d presence.Delta, to string, nowMs int64, out *Output) {
 	if d.Node == "" || d.Seq == 0 {
 		return // no gateway sends that
 	}
-	n := 0
-	for i := range r.held {
-		h := &r.held[i]
-		if !h.isOf(d.Node) {
-			continue
-		}
-		if h.delta.Incarnation == d.Incarnation && h.delta.Seq == d.Seq {
-			h.to = to // sent again
-			return
-		}
-		n++
+	known, n := r.held.again(&d, to)
+	if known {
+		return
 	}
-	switch refused, k := r.heard(&d); k {
+	switch refused, k := r.noted.of(&d); k {
 	case announced: // the note was faster
 		r.confirm(&d, refused, nowMs, out)
 		return
 	case uncertain:
-		r.ask(d.Node, nowMs, out)
+		r.asked.ask(d.Node, nowMs, out)
 		return
 	}
 	if n >= heldMax {
-		r.dropHeld(d.Node)
-		r.ask(d.Node, nowMs, out)
+		r.held.drop(d.Node)
+		r.asked.ask(d.Node, nowMs, out)
 	}
-	r.held = append(r.held, held{delta: d, to: to})
+	r.held = append(r.held, pending{delta: d, to: to})
 }
 
 // confirm applies what the owner has applied.
 func (r *Replica) confirm(d *presence.Delta, refused []int, nowMs int64, out *Output) {
 	if r.shard.Confirm(d, refused, nowMs, r.discard()) == state.Missing {
-		r.ask(d.Node, nowMs, out)
+		r.asked.ask(d.Node, nowMs, out)
 	}
-}
-
-func (r *Replica) dropHeld(node string) {
-	r.held = slices.DeleteFunc(r.held, func(h held) bool { return h.isOf(node) })
 }
 
 // discard takes effects that others announce.
 func (r *Replica) discard() *[]state.Effect {
 	r.nothing = r.nothing[:0]
 	return &r.nothing
-}
-
-// ask requests a snapshot, not too often from the same gateway.
-func (r *Replica) ask(node string, nowMs int64, out *Output) {
-	if last, ok := r.asked[node]; ok && nowMs-last < askMs {
-		return
-	}
-	r.asked[node] = nowMs
-	out.Asks = append(out.Asks, Ask{Node: node, Shard: r.cfg.Shard})
 }
 
 // Evict takes a dead gateway out. Only the owner does: the standby hears of it.
@@ -287,7 +246,7 @@ func (r *Replica) Evict(node, incarnation string, nowMs int64, out *Output) bool
 		return false
 	}
 	r.note.Gone = append(r.note.Gone, presence.Mark{Node: node, Incarnation: incarnation})
-	r.tell()
+	r.note.owner()
 	return true
 }
 
@@ -302,14 +261,14 @@ func (r *Replica) Query(q *presence.Query, nowMs int64) (a presence.Answer, ok b
 // TakeNote gives what the standby must be told once the output is out, false
 // if there is nothing new.
 func (r *Replica) TakeNote() (presence.Note, bool) {
-	if !r.unsaid {
+	if !r.note.unsaid {
 		return presence.Note{}, false
 	}
-	n := r.note
+	n := r.note.Note
 	n.Node, n.Incarnation = r.self.Node, r.self.Incarnation
 	if r.shard != nil {
 		n.Version = max(n.Version, r.shard.Version())
 	}
-	r.note, r.unsaid = presence.Note{}, false
+	r.note = draft{}
 	return n, true
 }

@@ -210,7 +210,7 @@ func (s *sim) deliver(data []byte, to string) {
 }
 
 func (n *node) take(data []byte, to string) {
-	if n.dead || !n.r.Listening() {
+	if n.dead || n.r.Role() == replica.None {
 		return
 	}
 	n.sim.logf("%s takes from %s", n.name, to)
