@@ -22,11 +22,11 @@ func TestRecentIsWhatWasDelivered(t *testing.T) {
 		RecentBytes: 1 << 20, RecentAge: time.Hour, Recovers: recovers.Load,
 	}})
 	read := func() (data []string, low message.Position) {
-		entries, low := b.feed.Recent(0).Read(nil, channel.Key{App: "1", Name: "news"}, 0)
+		entries, reach := b.feed.Recent(0).Read(nil, channel.Key{App: "1", Name: "news"}, 0)
 		for _, e := range entries {
 			data = append(data, string(e.Publication.Data))
 		}
-		return data, low
+		return data, reach.Low
 	}
 	if at := b.feed.Empty(0); at == 0 || at != b.feed.Last(0) {
 		t.Errorf("an empty partition begins at %d, the feed is at %d", at, b.feed.Last(0))

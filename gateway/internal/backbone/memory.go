@@ -2,7 +2,6 @@ package backbone
 
 import (
 	"math"
-	"slices"
 	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
@@ -94,19 +93,30 @@ func (h *History) extend(q *resume.Question, partition int, now time.Time) *resu
 	if known := q.Mark.Epoch != ""; known && o.past.Epoch != q.Mark.Epoch || !known && o.life != h.at.Recent(partition).Life() {
 		return nil
 	}
-	past := &resume.Past{Epoch: o.past.Epoch, Floor: o.past.Floor}
-	var low message.Position
-	past.Entries, low = h.at.Recent(partition).Read(slices.Clone(o.past.Entries), q.Key, o.applied)
-	if low > o.applied {
+	// What was delivered since is parsed once for all that come back now. Those
+	// that were answered hold the beginning of the same array.
+	entries, reach := h.at.Recent(partition).Read(o.past.Entries, q.Key, o.applied)
+	if reach.Low > o.applied {
 		return nil
 	}
+	h.grow(o, entries, reach.Top)
+	past := &resume.Past{Epoch: o.past.Epoch, Floor: o.past.Floor, Entries: entries}
 	q.Keep.Trim(past, now)
 	return past
 }
 
+// grow has what was read reach up to top.
+func (h *History) grow(o *older, entries []resume.Entry, top message.Position) {
+	more := entryBytes * (len(entries) - len(o.past.Entries))
+	o.past.Entries, o.applied = entries, max(o.applied, top)
+	o.bytes += more
+	h.olderBytes += more
+}
+
 // recall answers with what was delivered not long ago.
 func (h *History) recall(q *resume.Question, partition int, now time.Time) *resume.Past {
-	entries, low := h.at.Recent(partition).Read(nil, q.Key, q.Since)
+	entries, reach := h.at.Recent(partition).Read(nil, q.Key, q.Since)
+	low := reach.Low
 	past := &resume.Past{Epoch: q.Mark.Epoch, Floor: low, Entries: entries}
 	q.Keep.Trim(past, now)
 	cut := past.Floor > low // nobody has more than this

@@ -2,7 +2,6 @@ package edge
 
 import (
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
-	"github.com/carillon-rt/carillon/gateway/internal/hub"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
 )
 
@@ -63,27 +62,32 @@ func (a *attachment) join() {
 // held back; then the subscription is live.
 func (a *attachment) catchUp() {
 	c := a.c
-	encoding := c.h.edge.interest.Encodings[a.enc]
 	for len(a.past) > 0 {
 		if a.Over { // it was told that it is subscribed: only coming back is left
 			c.sess.Shut(dialect.Slow)
 			return
 		}
-		sent := 0
-		for len(a.past) > 0 && sent < portionBytes {
-			e := a.past[0]
-			a.past = a.past[1:]
-			if bytes := encoding.AppendFrame(nil, e.Position, e.Publication); len(bytes) > 0 {
-				c.conn.SendShared(&hub.Frame{Bytes: bytes})
-				sent += len(bytes)
-			}
-		}
+		a.sendPortion()
 		if len(a.past) > 0 {
 			c.h.pace(a)
 			return
 		}
 	}
 	a.goLive()
+}
+
+// sendPortion sends as much of the past as the client is given at a time.
+func (a *attachment) sendPortion() {
+	h := a.c.h
+	key := reelKey{a.keys[0], a.result.Resume.Place.Epoch, a.enc}
+	for sent := 0; len(a.past) > 0 && sent < portionBytes; {
+		frame, n := h.reels.cut(key, h.edge.interest.Encodings[a.enc], a.past, portionBytes-sent, h.loop.Now())
+		a.past = a.past[n:]
+		if len(frame.Bytes) > 0 {
+			a.c.conn.SendShared(frame)
+			sent += len(frame.Bytes)
+		}
+	}
 }
 
 // goLive ends the attachment: what comes from now on is the table's to send.

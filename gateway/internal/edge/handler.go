@@ -32,6 +32,7 @@ type handler struct {
 	dirty []*hub.Channel // whose turn is to be expanded
 	// paced are attachments whose client has not read what it was given yet.
 	paced []*attachment
+	reels reels // what they are given
 	// users are the signed-in clients by app and user id.
 	users map[channel.Key][]*client
 
@@ -163,6 +164,7 @@ func (h *handler) take(m *mail) {
 // turn.
 func (h *handler) EndTurn() {
 	h.goOn()
+	h.reels.sweep(h.loop.Now())
 	next := 0
 	defer func() {
 		rest := copy(h.dirty, h.dirty[next:])

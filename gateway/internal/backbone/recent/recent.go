@@ -40,6 +40,7 @@ type Window struct {
 	segments []*segment // oldest first; the last one is open
 	bytes    int
 	low      message.Position // everything above it is here
+	top      message.Position // up to which it was added
 	life     uint64
 }
 
@@ -74,7 +75,7 @@ func New(bytesMax int, ageMax time.Duration) *Window {
 func (w *Window) Reset(low message.Position) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.segments, w.bytes, w.low = nil, 0, low
+	w.segments, w.bytes, w.low, w.top = nil, 0, low, low
 	w.life++
 }
 
@@ -95,6 +96,7 @@ func (w *Window) Add(seq uint64, data []byte, now time.Time) {
 	size := len(data) + batchOverhead
 	s.bytes += size
 	w.bytes += size
+	w.top = message.AfterBatch(seq)
 	w.expire(now)
 }
 
@@ -144,12 +146,15 @@ func (w *Window) Bytes() int {
 	return w.bytes
 }
 
-// Read appends to dst the channel's publications above from. It returns the
-// position above which nothing is missing, which may be above from.
-func (w *Window) Read(dst []resume.Entry, key channel.Key, from message.Position) (_ []resume.Entry, low message.Position) {
-	segments, tail, low := w.snapshot()
+// Reach is what a Read has covered: nothing is missing above Low, which may be
+// above the position that it began at, and up to Top.
+type Reach struct{ Low, Top message.Position }
+
+// Read appends to dst the channel's publications above from.
+func (w *Window) Read(dst []resume.Entry, key channel.Key, from message.Position) ([]resume.Entry, Reach) {
+	segments, tail, reach := w.snapshot()
 	for _, s := range segments {
-		if s.batches[len(s.batches)-1].seq < from.Seq() {
+		if message.AfterBatch(s.batches[len(s.batches)-1].seq) <= from {
 			continue
 		}
 		if s.index == nil {
@@ -158,6 +163,9 @@ func (w *Window) Read(dst []resume.Entry, key channel.Key, from message.Position
 		dst = s.read(dst, key, from)
 	}
 	for i := range tail {
+		if message.AfterBatch(tail[i].seq) <= from {
+			continue
+		}
 		each(tail[i], func(pos message.Position, _ int, pub *message.Publication) {
 			if pos > from && pub.App == key.App && pub.Channel == key.Name {
 				mine := *pub
@@ -165,24 +173,25 @@ func (w *Window) Read(dst []resume.Entry, key channel.Key, from message.Position
 			}
 		})
 	}
-	return dst, low
+	return dst, reach
 }
 
 // snapshot gives the segments that are closed, with the open one closed when
 // it has grown, else its batches.
-func (w *Window) snapshot() (closed []*segment, tail []batch, low message.Position) {
+func (w *Window) snapshot() (closed []*segment, tail []batch, reach Reach) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	reach = Reach{w.low, w.top}
 	n := len(w.segments)
 	if n == 0 {
-		return nil, nil, w.low
+		return nil, nil, reach
 	}
 	last := w.segments[n-1]
 	if len(last.batches) > scanMax || last.bytes > scanBytes {
 		w.segments = append(w.segments, &segment{began: last.began})
-		return slices.Clone(w.segments[:n]), nil, w.low
+		return slices.Clone(w.segments[:n]), nil, reach
 	}
-	return slices.Clone(w.segments[:n-1]), last.batches, w.low
+	return slices.Clone(w.segments[:n-1]), last.batches, reach
 }
 
 func indexOf(batches []batch) map[channel.Key][]place {

@@ -34,12 +34,12 @@ func TestReadsGiveAllAboveLow(t *testing.T) {
 			default:
 				key := channel.Key{App: "1", Name: fmt.Sprint("c", r.IntN(4))}
 				from := message.Position(r.Uint64N(uint64(message.At(seq+2, 0))))
-				compare(t, seed, w, all, key, from)
+				compare(t, seed, seq, w, all, key, from)
 			}
 		}
 		w.Reset(message.AfterBatch(seq))
-		if got, low := w.Read(nil, channel.Key{App: "1", Name: "c1"}, 0); len(got) > 0 || low != message.AfterBatch(seq) || w.Bytes() != 0 {
-			t.Fatalf("seed %d: after a reset %d entries above %d, %d bytes", seed, len(got), low, w.Bytes())
+		if got, reach := w.Read(nil, channel.Key{App: "1", Name: "c1"}, 0); len(got) > 0 || reach != (Reach{message.AfterBatch(seq), message.AfterBatch(seq)}) || w.Bytes() != 0 {
+			t.Fatalf("seed %d: after a reset %d entries in %v, %d bytes", seed, len(got), reach, w.Bytes())
 		}
 	}
 }
@@ -62,9 +62,13 @@ func addBatch(w *Window, r *rand.Rand, seq uint64, now time.Time) (added []resum
 	return added
 }
 
-func compare(t *testing.T, seed uint64, w *Window, all []resume.Entry, key channel.Key, from message.Position) {
+func compare(t *testing.T, seed, seq uint64, w *Window, all []resume.Entry, key channel.Key, from message.Position) {
 	t.Helper()
-	got, low := w.Read(nil, key, from)
+	got, reach := w.Read(nil, key, from)
+	low := reach.Low
+	if top := message.AfterBatch(seq); reach.Top != top {
+		t.Fatalf("seed %d: the read covers what is up to %d, want %d", seed, reach.Top, top)
+	}
 	var want []resume.Entry
 	for _, e := range all {
 		if e.Publication.Channel == key.Name && e.Position > max(from, low) {
@@ -96,7 +100,7 @@ func TestLimitsHold(t *testing.T) {
 	if n := w.Bytes(); n < 3<<18 {
 		t.Errorf("only %d bytes are kept of 1 MiB", n)
 	}
-	if _, low := w.Read(nil, channel.Key{App: "1", Name: "c"}, 0); low == 0 {
+	if _, reach := w.Read(nil, channel.Key{App: "1", Name: "c"}, 0); reach.Low == 0 {
 		t.Error("what was forgotten is called complete")
 	}
 	w.Expire(now.Add(11 * time.Second))
