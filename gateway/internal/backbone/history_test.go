@@ -154,6 +154,36 @@ func TestMemoryAnswersWithoutAnyRead(t *testing.T) {
 	}
 }
 
+// What was delivered is parsed once for a crowd, however much comes while it
+// does.
+func TestACrowdSharesWhatIsInMemory(t *testing.T) {
+	s := newShelf()
+	h := runHistory(t, s)
+	ask := func() *resume.Past {
+		w := resume.Wish{Since: resume.Place{Epoch: "e1", Position: message.At(1, 0)}}
+		past := make(chan *resume.Past, 1)
+		h.Past(w.Question(s.channel(), s.mark(), resume.Keep{Size: 1000, TTL: time.Hour}), func(p *resume.Past) { past <- p })
+		return <-past
+	}
+	for range 50 {
+		s.publish()
+	}
+	before := ask()
+	for range 50 {
+		s.publish()
+		now := ask()
+		for i, e := range before.Entries {
+			if now.Entries[i] != e {
+				t.Fatalf("entry %d is parsed again, or another one: %+v, was %+v", i, now.Entries[i], e)
+			}
+		}
+		if n := len(now.Entries); n != len(before.Entries)+1 {
+			t.Fatalf("%d entries after %d and one more", n, len(before.Entries))
+		}
+		before = now
+	}
+}
+
 // A crowd comes to a gateway that has just been started: one read for all of
 // it, however far each is behind, and later ones need none.
 func TestACrowdIsReadForOnce(t *testing.T) {
