@@ -56,6 +56,12 @@ func settles(r schedule.Round) time.Duration {
 // it. One that has ended by itself is a violation, and is started again.
 func (w *world) awaitMended() {
 	w.t.Helper()
+	var late process
+	defer func() {
+		if late != nil {
+			w.explain(late)
+		}
+	}()
 	await.Within(w.t, mendedWithin, "everything is ready again", func() bool {
 		for _, p := range w.processes() {
 			if !p.Running() && !w.ended[p.name()] {
@@ -63,9 +69,11 @@ func (w *world) awaitMended() {
 				p.StartAgain()
 			}
 			if !p.Ready() {
+				late = p
 				return false
 			}
 		}
+		late = nil
 		return true
 	})
 }

@@ -75,6 +75,7 @@ type world struct {
 	gates   []*env.Node
 	apis    []*env.Node
 	rec     *record.Recorder
+	dir     string // of the logs
 	// presence channels that are used
 	presence []string
 
@@ -86,7 +87,7 @@ func newWorld(t testing.TB, cfg Config) *world {
 	t.Helper()
 	c := env.Start(t, env.Apart(gateways), env.Brokers(brokers), env.Proxied(), env.Routers(routers), env.PresenceNodes(presences),
 		env.Authorizers(authorizers), env.APIs(apis), env.LogDir(cfg.LogDir), env.History(historySize, cfg.For+time.Hour))
-	w := &world{t: t, cluster: c, gates: c.Gateways, rec: record.New(), ended: map[string]bool{}}
+	w := &world{t: t, cluster: c, gates: c.Gateways, rec: record.New(), dir: cfg.LogDir, ended: map[string]bool{}}
 	if cfg.Members {
 		w.presence = memberChannels
 	}

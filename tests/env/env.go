@@ -247,7 +247,7 @@ func (c *Cluster) yaml(n *Node, dir string) string {
 	p := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	p("node: {name: %s}", n.Name)
 	p("log: {level: info, format: text}")
-	p("ops: {listen: \"127.0.0.1:0\"}")
+	p("ops: {listen: \"127.0.0.1:0\", pprof: true}")
 	p("gateway: {listen: \"127.0.0.1:0\", drain: {propagation: 0s, window: 100ms, slack: 2s}}")
 	p("api: {listen: \"127.0.0.1:0\", webhook: {replicas: %d}}", max(1, min(len(c.Brokers), replicasMax)))
 	if !c.cfg.apart {

@@ -139,27 +139,12 @@ func (f *follower) read(ctx context.Context) error {
 	if err := f.findTarget(ctx); err != nil {
 		return err
 	}
-	consumer, err := f.js.OrderedConsumer(ctx, subject.JournalStream, f.startAt(last))
+	r, err := f.begin(ctx, last)
 	if err != nil {
-		return fmt.Errorf("follow %s: %w", subject.Log(f.partition), err)
+		return err
 	}
-	failed := make(chan error, 1)
-	reading, err := consumer.Consume(f.take, jetstream.PullMaxMessages(readAhead),
-		jetstream.PullHeartbeat(readHeartbeat), jetstream.PullExpiry(readExpiry),
-		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-			select {
-			case failed <- err:
-			default:
-			}
-		}))
-	if err != nil {
-		return fmt.Errorf("follow %s: %w", subject.Log(f.partition), err)
-	}
-	defer func() {
-		reading.Stop()
-		<-reading.Closed()
-	}()
-	return f.serve(ctx, reading.Closed(), failed)
+	defer r.end()
+	return f.serve(ctx, r)
 }
 
 // raiseBase notes that the log begins at first by now: what it lost since the
@@ -174,11 +159,12 @@ func (f *follower) raiseBase(first uint64) {
 
 // startAt continues after what was applied. A partition that was never read
 // is read from its oldest batch.
-func (f *follower) startAt(last uint64) jetstream.OrderedConsumerConfig {
+func (f *follower) startAt(last uint64) jetstream.ConsumerConfig {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	cfg := jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{subject.Log(f.partition)}, DeliverPolicy: jetstream.DeliverAllPolicy,
+	cfg := jetstream.ConsumerConfig{
+		FilterSubject: subject.Log(f.partition), DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckPolicy: jetstream.AckNonePolicy, MaxDeliver: 1, MemoryStorage: true, Replicas: 1, InactiveThreshold: readForgotten,
 	}
 	if f.last > 0 && f.last <= last {
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, f.last+1
@@ -207,7 +193,7 @@ func (f *follower) findTarget(ctx context.Context) error {
 }
 
 // serve answers history requests while the consumer runs.
-func (f *follower) serve(ctx context.Context, closed <-chan struct{}, failed <-chan error) error {
+func (f *follower) serve(ctx context.Context, r *reading) error {
 	var sub *nats.Subscription
 	defer func() {
 		if sub != nil {
@@ -222,9 +208,9 @@ func (f *follower) serve(ctx context.Context, closed <-chan struct{}, failed <-c
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-closed:
+		case <-r.messages.Closed():
 			return errors.New("the consumer ended")
-		case err := <-failed:
+		case err := <-r.failed:
 			// The client would go on by itself. But what was trimmed meanwhile
 			// would be missing without a trace: begin again, and compare.
 			return fmt.Errorf("reading stumbled: %w", err)
@@ -298,11 +284,7 @@ func (f *follower) heartbeat(now time.Time) {
 }
 
 // take applies one batch; it runs on the consumer's goroutine.
-func (f *follower) take(msg jetstream.Msg) {
-	meta, err := msg.Metadata()
-	if err != nil {
-		return
-	}
+func (f *follower) take(meta *jetstream.MsgMetadata, data []byte) {
 	seq := meta.Sequence.Stream
 	f.journal.Observe(seq)
 	f.mu.Lock()
@@ -310,7 +292,7 @@ func (f *follower) take(msg jetstream.Msg) {
 		f.mu.Unlock()
 		return
 	}
-	err = f.apply(seq, meta.Timestamp, msg.Data())
+	err := f.apply(seq, meta.Timestamp, data)
 	f.last = seq
 	due := f.takeDue()
 	f.mu.Unlock()
