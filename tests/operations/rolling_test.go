@@ -1,38 +1,41 @@
 package operations
 
 import (
+	"errors"
+	"fmt"
+	"math"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/carillon-rt/carillon/tests/client"
+	"github.com/gobwas/ws/wsutil"
+
 	"github.com/carillon-rt/carillon/tests/env"
 )
 
 // Gateways are restarted one after another while somebody publishes: nobody
-// who publishes notices, and the clients move a few at a time.
+// who publishes notices, the clients move a few at a time, and each of them
+// has got everything in the end.
 func TestRollingRestart(t *testing.T) {
-	const clients, window = 80, 3 * time.Second
+	const clients, window, channel = 80, 3 * time.Second, "long-rolling"
 	c := env.Start(t, env.Apart(2), env.Set("gateway.drain.window="+window.String()))
-	ctx := t.Context()
-	load := startLoad(t, ctx, c, "durable-rolling")
+	keepers := make([]*keeper, clients)
+	for i := range keepers {
+		keepers[i] = &keeper{}
+		if _, err := keepers[i].come(t, c.Gateways[0], channel); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load := startLoad(t, t.Context(), c, channel)
 	failed := load.failed.Load()
 	for i, leaving := range c.Gateways {
-		staying := c.Gateways[1-i]
-		var moved atomic.Int64
-		var moves sync.WaitGroup
 		left := make(chan time.Time, clients)
-		for range clients {
-			cl := subscribed(t, leaving, "durable-rolling")
+		var moves sync.WaitGroup
+		for n, k := range keepers {
 			moves.Go(func() {
-				if bye := untilClose(t, cl); bye.code != 4200 {
-					t.Errorf("a client was closed with %d, want 4200", bye.code)
-				}
-				left <- time.Now()
-				if comesBack(t, staying) {
-					moved.Add(1)
+				if err := k.move(t, c.Gateways[1-i], channel, left); err != nil {
+					t.Errorf("client %d: %v", n, err)
 				}
 			})
 		}
@@ -40,29 +43,40 @@ func TestRollingRestart(t *testing.T) {
 		moves.Wait()
 		close(left)
 		checkSpread(t, left, window)
-		if n := moved.Load(); n != clients {
-			t.Errorf("%d of %d clients came back", n, clients)
-		}
 		load.more(t, 20)
 		leaving.Stop()
 		leaving.Restart()
 		load.more(t, 20)
 	}
-	load.end()
+	total := load.end()
+	for i, k := range keepers {
+		if err := k.listen(total); err != nil {
+			t.Fatalf("client %d after %d of %d: %v", i, len(k.seen), total, err)
+		}
+		checkComplete(t, k.seen, total)
+	}
+	t.Logf("%d clients, two moves each, %d publications: all of them everywhere", clients, total)
 	if n := load.failed.Load() - failed; n != 0 {
 		t.Errorf("%d publishes failed, want none", n)
 	}
 }
 
-func comesBack(t *testing.T, to *env.Node) bool {
-	again, err := client.TryDial(t, to.Public(), env.Key, client.WithSecret(env.Secret))
-	if err == nil {
-		err = again.TrySubscribe("durable-rolling", "")
+// move listens until the gateway sends the client away, and has it go on where
+// it was at another one.
+func (k *keeper) move(t *testing.T, to *env.Node, channel string, left chan<- time.Time) error {
+	err := k.listen(math.MaxInt)
+	left <- time.Now()
+	var closed wsutil.ClosedError
+	if !errors.As(err, &closed) || closed.Code != 4200 {
+		return fmt.Errorf("the connection ended with %w, want code 4200", err)
 	}
-	if err != nil {
-		t.Errorf("come back: %v", err)
+	switch r, err := k.come(t, to, channel); {
+	case err != nil:
+		return fmt.Errorf("come back: %w", err)
+	case !r.Recovered:
+		return fmt.Errorf("came back to %+v, want everything recovered", r)
 	}
-	return err == nil
+	return nil
 }
 
 // drain runs carillon drain for a node and waits for it.
