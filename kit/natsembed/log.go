@@ -9,6 +9,7 @@ import (
 type logger struct {
 	log   *slog.Logger
 	fatal chan<- error // what Start returns when the server gives up; one is enough
+	heard func(message string)
 }
 
 func (l *logger) write(level func(*slog.Logger, string, ...any), format string, args []any) {
@@ -19,9 +20,12 @@ func (l *logger) write(level func(*slog.Logger, string, ...any), format string, 
 
 func (l *logger) Noticef(format string, args ...any) { l.write((*slog.Logger).Debug, format, args) }
 func (l *logger) Warnf(format string, args ...any)   { l.write((*slog.Logger).Warn, format, args) }
-func (l *logger) Errorf(format string, args ...any)  { l.write((*slog.Logger).Error, format, args) }
-func (l *logger) Debugf(format string, args ...any)  { l.write((*slog.Logger).Debug, format, args) }
-func (l *logger) Tracef(format string, args ...any)  { l.write((*slog.Logger).Debug, format, args) }
+func (l *logger) Errorf(format string, args ...any) {
+	l.write((*slog.Logger).Error, format, args)
+	l.heard(fmt.Sprintf(format, args...))
+}
+func (l *logger) Debugf(format string, args ...any) { l.write((*slog.Logger).Debug, format, args) }
+func (l *logger) Tracef(format string, args ...any) { l.write((*slog.Logger).Debug, format, args) }
 
 // Fatalf does not end the process: the server would like to, but it is a guest here.
 func (l *logger) Fatalf(format string, args ...any) {

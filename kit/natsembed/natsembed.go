@@ -141,7 +141,8 @@ func hostPort(addr string) (host string, port int, err error) {
 
 // Server is a running embedded server. It is a nats.InProcessConnProvider.
 type Server struct {
-	srv *server.Server
+	srv    *server.Server
+	healer *healer
 }
 
 // Start starts a server and returns when it takes connections. In a cluster JetStream may still be electing then.
@@ -158,9 +159,10 @@ func Start(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("embedded NATS: %w", err)
 	}
 	failure := make(chan error, 1)
-	srv.SetLoggerV2(&logger{log: cfg.Log, fatal: failure}, false, false, false)
+	s := &Server{srv: srv, healer: newHealer(cfg)}
+	srv.SetLoggerV2(&logger{log: cfg.Log, fatal: failure, heard: s.healer.heard}, false, false, false)
 	srv.Start()
-	s := &Server{srv: srv}
+	s.healer.start(srv)
 	if err := s.ready(failure); err != nil {
 		if cfg.Listen != "" {
 			err = fmt.Errorf("embedded.listen is %s: %w", cfg.Listen, err)
@@ -265,6 +267,7 @@ func (s *Server) Run(ctx context.Context) error {
 // Shutdown hands the leadership of this server's streams to others, which pauses them for 15-50 ms instead of the 4-9 s of an
 // election, and stops. Files are flushed. A second call does nothing.
 func (s *Server) Shutdown() error {
+	s.healer.end()
 	s.stepDown()
 	s.srv.Shutdown()
 	done := make(chan struct{})

@@ -57,22 +57,23 @@ const (
 
 // config is what the options set.
 type config struct {
-	gateways int
-	apart    bool
-	hookURL  string
-	extra    string
-	set      []string
-	routers  int
-	presence int
-	authsvc  int
-	apis     int
-	brokers  int
-	proxied  bool
-	logDir   string
-	size     int
-	history  time.Duration
-	kept     int // publications of a durable channel
-	dev      bool
+	gateways  int
+	apart     bool
+	hookURL   string
+	extra     string
+	set       []string
+	routers   int
+	presence  int
+	authsvc   int
+	apis      int
+	brokers   int
+	proxied   bool
+	smallDisk bool
+	logDir    string
+	size      int
+	history   time.Duration
+	kept      int // publications of a durable channel
+	dev       bool
 }
 
 // Option changes what Start starts.
@@ -226,7 +227,13 @@ func (c *Cluster) command(file, addresses, role string) func() *exec.Cmd {
 	for _, pair := range c.cfg.set {
 		args = append(args, "--set", pair)
 	}
-	return func() *exec.Cmd { return Command(c.t, nil, args...) }
+	return func() *exec.Cmd {
+		cmd := Command(c.t, nil, args...)
+		if c.cfg.smallDisk {
+			return onSmallDisk(cmd, c.disk(filepath.Dir(file)))
+		}
+		return cmd
+	}
 }
 
 // Named is the process with this name: with Apart the name of its role, with
@@ -251,7 +258,10 @@ func (c *Cluster) yaml(n *Node, dir string) string {
 	p("gateway: {listen: \"127.0.0.1:0\", drain: {propagation: 0s, window: 100ms, slack: 2s}}")
 	p("api: {listen: \"127.0.0.1:0\", webhook: {replicas: %d}}", max(1, min(len(c.Brokers), replicasMax)))
 	if !c.cfg.apart {
-		p("embedded: {dir: %s}", dir)
+		if c.cfg.smallDisk {
+			dir = c.disk(dir)
+		}
+		p("embedded: {dir: %s, max_store: 2GiB}", dir)
 	} else {
 		p("nats: {urls: [%s]}", strings.Join(c.brokerURLs(n), ", "))
 		if len(c.Brokers) > 0 {
