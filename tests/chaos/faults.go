@@ -25,7 +25,10 @@ const (
 // is whole then.
 func (w *world) breakThings(cfg Config) {
 	w.t.Helper()
-	plan := schedule.New(cfg.Seed, w.topology(cfg.Spare), cfg.Kinds)
+	plan, err := schedule.New(cfg.Seed, w.topology(cfg.Spare), cfg.Kinds)
+	if err != nil {
+		w.t.Fatalf("-faults and -spare: %v", err)
+	}
 	for over := time.Now().Add(cfg.For); time.Now().Before(over); {
 		round := plan.Next()
 		begun := time.Now()

@@ -73,16 +73,44 @@ type Schedule struct {
 	top   Topology
 	kinds []Kind
 	roles []string // sorted
+	// dispensable are those of the roles that KillRole may take.
+	dispensable []string
 }
 
-// New makes the schedule of a seed, of these kinds of faults only.
-func New(seed uint64, top Topology, kinds []Kind) *Schedule {
-	s := &Schedule{rng: rand.New(rand.NewPCG(seed, 0)), top: top, kinds: kinds}
+// New makes the schedule of a seed, of these kinds of faults only. Kinds for
+// which the topology has nothing to break are left out; it is an error when
+// none is left.
+func New(seed uint64, top Topology, kinds []Kind) (*Schedule, error) {
+	s := &Schedule{rng: rand.New(rand.NewPCG(seed, 0)), top: top}
 	for role := range top.Roles {
 		s.roles = append(s.roles, role)
+		if !slices.Contains(top.Indispensable, role) {
+			s.dispensable = append(s.dispensable, role)
+		}
 	}
 	slices.Sort(s.roles)
-	return s
+	slices.Sort(s.dispensable)
+	for _, k := range kinds {
+		if s.possible(k) {
+			s.kinds = append(s.kinds, k)
+		}
+	}
+	if len(s.kinds) == 0 {
+		return nil, fmt.Errorf("there is nothing to do %v to: the roles %v may be broken, all of %v at once, and the NATS servers %v",
+			kinds, s.roles, s.dispensable, top.Brokers)
+	}
+	return s, nil
+}
+
+// possible says whether there is something that k can be done to.
+func (s *Schedule) possible(k Kind) bool {
+	switch k {
+	case KillBroker, StopBroker, PauseBroker, KillBrokers:
+		return len(s.top.Brokers) > 0
+	case KillRole:
+		return len(s.dispensable) > 0
+	}
+	return len(s.roles) > 0
 }
 
 // Next makes the next round. At most one process of a role and one NATS server
@@ -116,7 +144,7 @@ func (s *Schedule) fault() (f Fault, of string) {
 		f.Targets, f.For = []string{s.one(s.top.Brokers)}, s.between(500*time.Millisecond, 6*time.Second)
 		return f, ""
 	case KillRole:
-		of = s.one(slices.DeleteFunc(slices.Clone(s.roles), func(r string) bool { return slices.Contains(s.top.Indispensable, r) }))
+		of = s.one(s.dispensable)
 		f.Targets, f.For = s.top.Roles[of], s.between(500*time.Millisecond, 4*time.Second)
 		return f, of
 	}

@@ -17,8 +17,14 @@ var topology = schedule.Topology{
 	Indispensable: []string{"gateway", "presence"},
 }
 
-func rounds(seed uint64, n int, kinds ...schedule.Kind) (rs []schedule.Round) {
-	s := schedule.New(seed, topology, kinds)
+var brokerKinds = []schedule.Kind{schedule.KillBroker, schedule.StopBroker, schedule.PauseBroker, schedule.KillBrokers}
+
+func rounds(t *testing.T, seed uint64, n int, kinds ...schedule.Kind) (rs []schedule.Round) {
+	t.Helper()
+	s, err := schedule.New(seed, topology, kinds)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for range n {
 		rs = append(rs, s.Next())
 	}
@@ -26,10 +32,10 @@ func rounds(seed uint64, n int, kinds ...schedule.Kind) (rs []schedule.Round) {
 }
 
 func TestSeedRepeats(t *testing.T) {
-	if a, b := rounds(7, 50, schedule.Kinds()...), rounds(7, 50, schedule.Kinds()...); !reflect.DeepEqual(a, b) {
+	if a, b := rounds(t, 7, 50, schedule.Kinds()...), rounds(t, 7, 50, schedule.Kinds()...); !reflect.DeepEqual(a, b) {
 		t.Error("one seed gives two schedules")
 	}
-	if a, b := rounds(7, 50, schedule.Kinds()...), rounds(8, 50, schedule.Kinds()...); reflect.DeepEqual(a, b) {
+	if a, b := rounds(t, 7, 50, schedule.Kinds()...), rounds(t, 8, 50, schedule.Kinds()...); reflect.DeepEqual(a, b) {
 		t.Error("two seeds give one schedule")
 	}
 }
@@ -49,7 +55,7 @@ func roleOf(name string) string {
 func TestFaultsKeepWithinThePromises(t *testing.T) {
 	met := map[schedule.Kind]bool{}
 	for seed := range uint64(50) {
-		for _, r := range rounds(seed, 40, schedule.Kinds()...) {
+		for _, r := range rounds(t, seed, 40, schedule.Kinds()...) {
 			if len(r.Faults) == 0 || len(r.Faults) > 2 || r.Pause <= 0 {
 				t.Fatalf("seed %d: round %+v", seed, r)
 			}
@@ -84,12 +90,53 @@ func TestFaultsKeepWithinThePromises(t *testing.T) {
 }
 
 func TestOnlyTheKindsAskedFor(t *testing.T) {
-	for _, r := range rounds(1, 50, schedule.Pause, schedule.KillBroker) {
+	for _, r := range rounds(t, 1, 50, schedule.Pause, schedule.KillBroker) {
 		for _, f := range r.Faults {
 			if f.Kind != schedule.Pause && f.Kind != schedule.KillBroker {
 				t.Errorf("got %v", f)
 			}
 		}
+	}
+}
+
+// Whatever roles are spared: kinds that have nothing left to break are left
+// out, and a schedule of nothing is refused.
+func TestSparedRoles(t *testing.T) {
+	presence := schedule.Topology{Roles: map[string][]string{"presence": {"presence", "presence-1"}}, Indispensable: []string{"presence"}}
+	for name, c := range map[string]struct {
+		top   schedule.Topology
+		kinds []schedule.Kind
+		left  []schedule.Kind // none: it is refused
+	}{
+		"only an indispensable role, and kill-role":  {presence, []schedule.Kind{schedule.KillRole}, nil},
+		"an indispensable role, and more kinds":      {presence, []schedule.Kind{schedule.KillRole, schedule.Pause}, []schedule.Kind{schedule.Pause}},
+		"no role, and kinds that need one":           {schedule.Topology{Brokers: topology.Brokers}, []schedule.Kind{schedule.Cut, schedule.KillRole}, nil},
+		"no role, and a kind that needs none":        {schedule.Topology{Brokers: topology.Brokers}, schedule.Kinds(), brokerKinds},
+		"no NATS server, and a kind that needs them": {presence, []schedule.Kind{schedule.KillBrokers}, nil},
+		"no kind":    {topology, nil, nil},
+		"everything": {topology, schedule.Kinds(), schedule.Kinds()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := schedule.New(1, c.top, c.kinds)
+			if (err != nil) != (len(c.left) == 0) {
+				t.Fatalf("error %v, want %v to be left", err, c.left)
+			}
+			if err != nil {
+				return
+			}
+			met := map[schedule.Kind]bool{}
+			for range 400 {
+				for _, f := range s.Next().Faults {
+					met[f.Kind] = true
+					if !slices.Contains(c.left, f.Kind) || len(f.Targets) == 0 {
+						t.Fatalf("got %v", f)
+					}
+				}
+			}
+			if len(met) != len(c.left) {
+				t.Errorf("got %v, want %v", met, c.left)
+			}
+		})
 	}
 }
 
