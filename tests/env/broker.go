@@ -21,6 +21,8 @@ type Broker struct {
 	Process
 
 	client, monitor, route string // host:port
+	// reached is where the other servers reach route: there, or at a proxy.
+	reached string
 }
 
 // serverBinary is the path of nats-server, of the version that Carillon embeds,
@@ -58,13 +60,18 @@ func (c *Cluster) startBrokers() {
 			client:  ports[3*i], monitor: ports[3*i+1], route: ports[3*i+2],
 		})
 	}
-	var routes []string
+	if c.cfg.proxied {
+		c.Routes = newMesh(c.t)
+	}
 	for _, b := range c.Brokers {
-		routes = append(routes, strconv.Quote("nats-route://"+b.route))
+		b.reached = b.route
+		if c.Routes != nil {
+			b.reached = c.Routes.join(b.Name, b.route, b.PID, false)
+		}
 	}
 	for _, b := range c.Brokers {
 		file := filepath.Join(c.t.TempDir(), b.Name+".conf")
-		if err := os.WriteFile(file, []byte(b.conf(c.t.TempDir(), routes)), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(b.conf(c.t.TempDir(), c.Brokers)), 0o600); err != nil {
 			c.t.Fatal(err)
 		}
 		b.command = func() *exec.Cmd { return endWithUs(exec.Command(binary, "--config", file)) }
@@ -81,13 +88,19 @@ func (c *Cluster) startBrokers() {
 
 // conf is the server's configuration. It does not tell clients of the other
 // servers: they would go there past their proxies.
-func (b *Broker) conf(dir string, routes []string) string {
+func (b *Broker) conf(dir string, all []*Broker) string {
+	var routes []string
+	for _, other := range all {
+		if other != b {
+			routes = append(routes, strconv.Quote("nats-route://"+other.reached))
+		}
+	}
 	return fmt.Sprintf(`server_name: %s
 listen: %q
 http: %q
 jetstream: {store_dir: %q, max_file: 4G, max_mem: 512M, sync_interval: 1s}
-cluster: {name: tests, listen: %q, routes: [%s], no_advertise: true}
-`, b.Name, b.client, b.monitor, dir, b.route, strings.Join(routes, ", "))
+cluster: {name: tests, listen: %q, advertise: %q, routes: [%s], no_advertise: true}
+`, b.Name, b.client, b.monitor, dir, b.route, b.reached, strings.Join(routes, ", "))
 }
 
 // StartAgain starts the server on the same ports with the same files, after it

@@ -39,6 +39,9 @@ type Cluster struct {
 	NATS *natstest.TestServer
 	// Brokers are the NATS servers as processes.
 	Brokers []*Broker
+	// Routes are the ways between the Brokers, and Gossip those between all
+	// processes, this one included (as "tests"), with Proxied; nil without.
+	Routes, Gossip *Mesh
 
 	t      testing.TB
 	cfg    config
@@ -51,6 +54,9 @@ const (
 	defaultSize    = 100
 	defaultHistory = 5 * time.Minute
 	defaultKept    = 100
+	// rejoinEvery is how soon two halves of the gossip that have given each
+	// other up meet again.
+	rejoinEvery = 5 * time.Second
 	// brokerPartitions is the partition count with Brokers.
 	brokerPartitions = 16
 )
@@ -116,7 +122,8 @@ func APIs(n int) Option { return func(c *config) { c.apis = n } }
 func Brokers(n int) Option { return func(c *config) { c.brokers = n } }
 
 // Proxied has every process reach each of the Brokers through a proxy of its
-// own, Node.Link.
+// own, Node.Link, and puts proxies between the Brokers (Routes) and between
+// the members of the gossip (Gossip).
 func Proxied() Option { return func(c *config) { c.proxied = true } }
 
 // History has durable channels keep so many publications for so long; 100 for
@@ -160,7 +167,10 @@ func (c *Cluster) startApart() {
 	} else {
 		c.NATS = natstest.Server(c.t)
 	}
-	c.gossip = seed(c.t)
+	if c.cfg.proxied {
+		c.Gossip = newMesh(c.t)
+	}
+	c.gossip = c.seed()
 	for _, service := range []struct {
 		role  string
 		count int
@@ -176,18 +186,32 @@ func (c *Cluster) startApart() {
 	}
 }
 
+// seedName is how this process is called in the gossip.
+const seedName = "tests"
+
 // seed starts a gossip member of this process, which the others join.
-func seed(t testing.TB) string {
-	t.Helper()
+func (c *Cluster) seed() string {
+	c.t.Helper()
 	cfg := cluster.DefaultConfig()
 	cfg.Listen = "127.0.0.1:0"
-	member := cluster.Member{Node: "tests", Incarnation: cluster.NewIncarnation()}
+	if c.Gossip != nil {
+		cfg.Listen, cfg.Advertise = c.joinGossip(seedName, os.Getpid)
+	}
+	member := cluster.Member{Node: seedName, Incarnation: cluster.NewIncarnation()}
 	m, err := cluster.New(cfg, member, slog.New(slog.DiscardHandler))
 	if err != nil {
-		t.Fatalf("start the gossip seed: %v", err)
+		c.t.Fatalf("start the gossip seed: %v", err)
 	}
-	t.Cleanup(func() { _ = m.Close() })
+	c.t.Cleanup(func() { _ = m.Close() })
 	return m.Addr()
+}
+
+// joinGossip finds a port for a member of the gossip and puts a proxy before
+// it.
+func (c *Cluster) joinGossip(name string, process func() int) (listen, advertise string) {
+	c.t.Helper()
+	listen = freePorts(c.t, 1)[0]
+	return listen, c.Gossip.join(name, listen, process, true)
 }
 
 // Node starts one more process with the given role ("" for all) and does not
@@ -268,7 +292,11 @@ func (c *Cluster) yaml(n *Node, dir string) string {
 			replicas := min(len(c.Brokers), replicasMax)
 			p("router: {partitions: %d, replicas: %d}\npresence: {replicas: %d}", brokerPartitions, replicas, replicas)
 		}
-		p("cluster: {listen: \"127.0.0.1:0\", seeds: [%q]}", c.gossip)
+		listen, advertise := "127.0.0.1:0", ""
+		if c.Gossip != nil {
+			listen, advertise = c.joinGossip(n.Name, n.PID)
+		}
+		p("cluster: {listen: %q, advertise: %q, seeds: [%q], rejoin_interval: %s}", listen, advertise, c.gossip, rejoinEvery)
 	}
 	p("apps:")
 	p("  - id: %q", AppID)

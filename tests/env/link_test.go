@@ -67,7 +67,7 @@ func receive(t *testing.T, c net.Conn, want string) {
 }
 
 func TestCutHoldsEverythingUntilHealed(t *testing.T) {
-	cut, other := newProxy(t, echo(t)), newProxy(t, echo(t))
+	cut, other := startProxy(t, echo(t)), startProxy(t, echo(t))
 	l := &Link{proxies: []*proxy{cut}}
 	before, aside := dialProxy(t, cut), dialProxy(t, other)
 	exchange(t, before, "one")
@@ -96,7 +96,7 @@ func TestCutHoldsEverythingUntilHealed(t *testing.T) {
 }
 
 func TestEndIsHeldByACut(t *testing.T) {
-	p := newProxy(t, echo(t))
+	p := startProxy(t, echo(t))
 	l := &Link{proxies: []*proxy{p}}
 	c := dialProxy(t, p)
 	exchange(t, c, "one")
@@ -107,7 +107,7 @@ func TestEndIsHeldByACut(t *testing.T) {
 }
 
 func TestSeverEndsConnections(t *testing.T) {
-	p := newProxy(t, echo(t))
+	p := startProxy(t, echo(t))
 	l := &Link{proxies: []*proxy{p}}
 	c := dialProxy(t, p)
 	exchange(t, c, "one")
@@ -123,7 +123,7 @@ func TestSeverEndsConnections(t *testing.T) {
 
 func TestDelay(t *testing.T) {
 	const delay = 20 * time.Millisecond
-	p := newProxy(t, echo(t))
+	p := startProxy(t, echo(t))
 	l := &Link{proxies: []*proxy{p}}
 	c := dialProxy(t, p)
 	l.Delay(delay)
@@ -141,7 +141,7 @@ func TestNobodyListens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newProxy(t, l.Addr().String())
+	p := startProxy(t, l.Addr().String())
 	l.Close()
 	if n, err := dialProxy(t, p).Read(make([]byte, 1)); err == nil {
 		t.Errorf("%d bytes from nobody", n)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -24,6 +25,8 @@ type Process struct {
 	exited  chan struct{} // closed when the process has ended
 	log     tail
 	file    io.Writer // gets all of the log; nil is nobody
+
+	id atomic.Int64 // of the process that runs or ran last, for any goroutine
 }
 
 func (p *Process) start() {
@@ -39,6 +42,7 @@ func (p *Process) start() {
 	}
 	exited := make(chan struct{})
 	p.cmd, p.exited = cmd, exited
+	p.id.Store(int64(cmd.Process.Pid))
 	go func() {
 		_ = cmd.Wait()
 		close(exited)
@@ -76,8 +80,9 @@ func (p *Process) Running() bool {
 	}
 }
 
-// PID is the process's id.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
+// PID is the process's id, 0 before it is started for the first time. Any
+// goroutine may ask.
+func (p *Process) PID() int { return int(p.id.Load()) }
 
 // Stop sends SIGTERM and waits for the process to end.
 func (p *Process) Stop() { p.end(syscall.SIGTERM) }
