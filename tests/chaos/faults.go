@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/carillon-rt/carillon/kit/await"
@@ -48,15 +49,16 @@ func (w *world) breakThings(cfg Config) {
 // settles is how long a round has effects that nothing shows.
 func settles(r schedule.Round) time.Duration {
 	for _, f := range r.Faults {
-		if role(f.Targets[0]) == "presence" {
+		if slices.ContainsFunc(f.Targets, func(name string) bool { return role(name) == "presence" }) {
 			return presenceSettles
 		}
 	}
 	return 0
 }
 
-// awaitMended waits until every process is ready, without doing anything for
-// it. One that has ended by itself is a violation, and is started again.
+// awaitMended waits until every process is ready and sees all others, without
+// doing anything for it. One that has ended by itself is a violation, and is
+// started again.
 func (w *world) awaitMended() {
 	w.t.Helper()
 	var late process
@@ -77,8 +79,18 @@ func (w *world) awaitMended() {
 			}
 		}
 		late = nil
-		return true
+		return w.allMeet()
 	})
+}
+
+// allMeet says whether all processes see each other in the gossip.
+func (w *world) allMeet() bool {
+	for _, n := range w.cluster.Nodes {
+		if len(n.Sees()) <= len(w.cluster.Nodes) { // and the seed
+			return false
+		}
+	}
+	return true
 }
 
 // process is what faults are done to.
@@ -121,11 +133,64 @@ func (w *world) carryOut(step schedule.Step) {
 	}
 	w.rec.Add(record.Entry{Kind: record.Fault, Text: what + step.Fault.String()})
 	w.t.Logf("%.3f s: %s%s", w.rec.Now().Seconds(), what, step.Fault)
+	switch step.Fault.Kind {
+	case schedule.CutGossip, schedule.SplitGossip, schedule.Isolate, schedule.SplitNATS:
+		w.split(step)
+		return
+	}
 	for _, target := range step.Fault.Targets {
 		for _, p := range w.processes() {
 			if p.name() == target {
 				w.do(step.Fault.Kind, step.End, p)
 			}
+		}
+	}
+}
+
+// split begins or ends a fault that has two sides.
+func (w *world) split(step schedule.Step) {
+	w.t.Helper()
+	f, what := step.Fault, step.Fault.String()
+	if step.End {
+		w.heal[what]()
+		delete(w.heal, what)
+		return
+	}
+	switch f.Kind {
+	case schedule.CutGossip, schedule.SplitGossip:
+		w.heal[what] = w.cluster.Gossip.Split(false, f.Targets...)
+	case schedule.Isolate:
+		link, meet := w.cluster.Named(f.Targets[0]).Link, w.cluster.Gossip.Split(false, f.Targets...)
+		link.Cut()
+		w.heal[what] = func() { link.Heal(); meet() }
+	case schedule.SplitNATS:
+		w.heal[what] = w.splitNATS(f.Targets[0], f.Targets[1:], f.Noticed)
+	}
+}
+
+// splitNATS leaves one NATS server and these processes with each other, and
+// the others, too. Processes find out at once that they have to go to a server
+// of their side; the servers do if they are to notice.
+func (w *world) splitNATS(server string, here []string, notice bool) (heal func()) {
+	w.t.Helper()
+	var there []string
+	for _, b := range w.cluster.Brokers {
+		if b.Name != server {
+			there = append(there, b.Name)
+		}
+	}
+	join := w.cluster.Routes.Split(notice, server)
+	for _, n := range w.cluster.Nodes {
+		if slices.Contains(here, n.Name) {
+			n.Link.Only(server)
+		} else {
+			n.Link.Only(there...)
+		}
+	}
+	return func() {
+		join()
+		for _, n := range w.cluster.Nodes {
+			n.Link.Heal()
 		}
 	}
 }

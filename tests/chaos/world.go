@@ -79,15 +79,16 @@ type world struct {
 	// presence channels that are used
 	presence []string
 
-	sessions atomic.Int64    // numbers connections
-	ended    map[string]bool // processes, by a fault
+	sessions atomic.Int64      // numbers connections
+	ended    map[string]bool   // processes, by a fault
+	heal     map[string]func() // ends splits, by their faults' text
 }
 
 func newWorld(t testing.TB, cfg Config) *world {
 	t.Helper()
 	c := env.Start(t, env.Apart(gateways), env.Brokers(brokers), env.Proxied(), env.Routers(routers), env.PresenceNodes(presences),
 		env.Authorizers(authorizers), env.APIs(apis), env.LogDir(cfg.LogDir), env.History(historySize, cfg.For+time.Hour))
-	w := &world{t: t, cluster: c, gates: c.Gateways, rec: record.New(), dir: cfg.LogDir, ended: map[string]bool{}}
+	w := &world{t: t, cluster: c, gates: c.Gateways, rec: record.New(), dir: cfg.LogDir, ended: map[string]bool{}, heal: map[string]func(){}}
 	if cfg.Members {
 		w.presence = memberChannels
 	}

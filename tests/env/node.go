@@ -1,6 +1,7 @@
 package env
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -119,6 +120,28 @@ func (n *Node) Ready() bool {
 func (n *Node) Addresses() (at Addresses, ok bool) {
 	raw, err := os.ReadFile(n.addresses)
 	return at, err == nil && json.Unmarshal(raw, &at) == nil && at.Ops != ""
+}
+
+// Sees are the names of the processes that this one sees in the gossip as
+// alive and connected to NATS, itself included; nil when it does not answer.
+func (n *Node) Sees() (names []string) {
+	at, ok := n.Addresses()
+	if !ok {
+		return nil
+	}
+	client := http.Client{Timeout: answerWithin, Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Get("http://" + at.Ops + "/debug/cluster")
+	if err != nil {
+		return nil
+	}
+	defer res.Body.Close()
+	for lines := bufio.NewScanner(res.Body); lines.Scan(); {
+		name, rest, _ := strings.Cut(strings.TrimLeft(lines.Text(), "* "), "\t")
+		if !strings.HasSuffix(rest, "has lost NATS") {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // answers says whether a GET is answered with 200 in time.

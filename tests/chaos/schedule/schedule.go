@@ -31,11 +31,23 @@ const (
 	KillRole Kind = "kill-role"
 	// KillBrokers kills all NATS servers at once.
 	KillBrokers Kind = "kill-brokers"
+
+	// CutGossip: nothing of the gossip passes between a process and all others;
+	// both reach NATS.
+	CutGossip Kind = "cut-gossip"
+	// SplitGossip: nothing of it passes between some processes and the others.
+	SplitGossip Kind = "split-gossip"
+	// Isolate: neither gossip nor NATS reaches a process, as when its machine
+	// has lost the network.
+	Isolate Kind = "isolate"
+	// SplitNATS: one NATS server and a process of each role on one side, all
+	// others on the other side; gossip knows of no sides.
+	SplitNATS Kind = "split-nats"
 )
 
 // Kinds are all of them.
 func Kinds() []Kind {
-	return []Kind{Kill, Stop, Pause, Cut, Delay, KillBroker, StopBroker, PauseBroker, KillRole, KillBrokers}
+	return []Kind{Kill, Stop, Pause, Cut, Delay, KillBroker, StopBroker, PauseBroker, KillRole, KillBrokers, CutGossip, SplitGossip, Isolate, SplitNATS}
 }
 
 // Topology is what there is to break.
@@ -54,11 +66,21 @@ type Fault struct {
 	Targets []string
 	After   time.Duration // from the beginning of the round
 	For     time.Duration
+	// Noticed: connections that a split lies across end, else they stay, and
+	// nothing comes.
+	Noticed bool
 }
 
 func (f Fault) String() string {
-	return fmt.Sprintf("%s %s for %s", f.Kind, strings.Join(f.Targets, ", "), f.For)
+	noticed := ""
+	if f.Noticed {
+		noticed = ", noticed at once"
+	}
+	return fmt.Sprintf("%s %s for %s%s", f.Kind, strings.Join(f.Targets, ", "), f.For, noticed)
 }
+
+// alone says whether a kind of fault goes with no other.
+func (k Kind) alone() bool { return k == KillBrokers || k == SplitNATS || k == SplitGossip }
 
 // Round is faults that overlap. Everything is mended and well before the next
 // one: the promises cover so much at a time.
@@ -109,24 +131,26 @@ func (s *Schedule) possible(k Kind) bool {
 		return len(s.top.Brokers) > 0
 	case KillRole:
 		return len(s.dispensable) > 0
+	case SplitNATS:
+		return len(s.top.Brokers) > 2 && len(s.roles) > 0
 	}
 	return len(s.roles) > 0
 }
 
 // Next makes the next round. At most one process of a role and one NATS server
-// are broken at a time, unless all of them are; with all NATS servers nothing
-// else is.
+// are broken at a time, unless all of them are; with all NATS servers, and with
+// a split, nothing else is.
 func (s *Schedule) Next() Round {
 	r := Round{Pause: s.between(time.Second, 3*time.Second)}
 	taken := map[string]bool{} // roles, and "" for NATS
 	for range 1 + s.rng.IntN(2) {
 		f, of := s.fault()
-		if taken[of] || (f.Kind == KillBrokers && len(r.Faults) > 0) {
+		if taken[of] || (f.Kind.alone() && len(r.Faults) > 0) {
 			continue
 		}
 		taken[of] = true
 		r.Faults = append(r.Faults, f)
-		if f.Kind == KillBrokers {
+		if f.Kind.alone() {
 			break
 		}
 	}
@@ -147,13 +171,43 @@ func (s *Schedule) fault() (f Fault, of string) {
 		of = s.one(s.dispensable)
 		f.Targets, f.For = s.top.Roles[of], s.between(500*time.Millisecond, 4*time.Second)
 		return f, of
+	case SplitNATS:
+		f.Targets, f.For, f.Noticed = []string{s.one(s.top.Brokers)}, s.between(2*time.Second, 12*time.Second), s.rng.IntN(2) == 0
+		for _, role := range s.roles {
+			f.Targets = append(f.Targets, s.one(s.top.Roles[role]))
+		}
+		return f, ""
+	case SplitGossip:
+		f.Targets, f.For = s.some(), s.cutFor()
+		return f, ""
 	}
 	of = s.one(s.roles)
 	f.Targets, f.For = []string{s.one(s.top.Roles[of])}, s.between(500*time.Millisecond, 6*time.Second)
-	if f.Kind == Cut && s.rng.IntN(3) == 0 { // longer than either side of a connection waits
-		f.For = s.between(12*time.Second, 18*time.Second)
+	if f.Kind == Cut || f.Kind == CutGossip || f.Kind == Isolate {
+		f.For = s.cutFor()
 	}
 	return f, of
+}
+
+// cutFor is how long a way is cut: shortly, or longer than either side of a
+// connection waits.
+func (s *Schedule) cutFor() time.Duration {
+	if s.rng.IntN(3) == 0 {
+		return s.between(12*time.Second, 18*time.Second)
+	}
+	return s.between(500*time.Millisecond, 6*time.Second)
+}
+
+// some are one or more of the processes, and not all of them if there are
+// several.
+func (s *Schedule) some() (names []string) {
+	for _, role := range s.roles {
+		names = append(names, s.top.Roles[role]...)
+	}
+	s.rng.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	names = names[:1+s.rng.IntN(max(1, len(names)-1))]
+	slices.Sort(names)
+	return names
 }
 
 func (s *Schedule) one(of []string) string { return of[s.rng.IntN(len(of))] }

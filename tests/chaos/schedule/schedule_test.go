@@ -17,6 +17,7 @@ var topology = schedule.Topology{
 	Indispensable: []string{"gateway", "presence"},
 }
 
+// brokerKinds are what NATS servers suffer alone.
 var brokerKinds = []schedule.Kind{schedule.KillBroker, schedule.StopBroker, schedule.PauseBroker, schedule.KillBrokers}
 
 func rounds(t *testing.T, seed uint64, n int, kinds ...schedule.Kind) (rs []schedule.Round) {
@@ -70,12 +71,7 @@ func TestFaultsKeepWithinThePromises(t *testing.T) {
 				if f.Kind == schedule.KillRole && slices.Contains(topology.Indispensable, role) {
 					t.Errorf("seed %d: %v takes all of an indispensable role", seed, f)
 				}
-				if f.Kind == schedule.KillBrokers && len(r.Faults) > 1 {
-					t.Errorf("seed %d: %v breaks more than NATS", seed, r.Faults)
-				}
-				if f.Kind != schedule.KillRole && f.Kind != schedule.KillBrokers && len(f.Targets) != 1 {
-					t.Errorf("seed %d: %v breaks several", seed, f)
-				}
+				checkWidth(t, r, f)
 				if f.For <= 0 || f.For > 20*time.Second {
 					t.Errorf("seed %d: %v", seed, f)
 				}
@@ -86,6 +82,36 @@ func TestFaultsKeepWithinThePromises(t *testing.T) {
 		if !met[k] {
 			t.Errorf("no %s in all these rounds", k)
 		}
+	}
+}
+
+// checkWidth wants a fault to be as wide as its kind is.
+func checkWidth(t *testing.T, r schedule.Round, f schedule.Fault) {
+	t.Helper()
+	processes := 0
+	for _, names := range topology.Roles {
+		processes += len(names)
+	}
+	switch f.Kind {
+	case schedule.KillRole:
+		return
+	case schedule.KillBrokers:
+	case schedule.SplitGossip:
+		if len(f.Targets) < 1 || len(f.Targets) >= processes {
+			t.Errorf("%v has not two sides", f)
+		}
+	case schedule.SplitNATS:
+		if len(f.Targets) != 1+len(topology.Roles) || !slices.Contains(topology.Brokers, f.Targets[0]) {
+			t.Errorf("%v, want one NATS server and a process of each role", f)
+		}
+	default:
+		if len(f.Targets) != 1 {
+			t.Errorf("%v breaks several", f)
+		}
+		return
+	}
+	if len(r.Faults) > 1 {
+		t.Errorf("%v breaks more than one thing", r.Faults)
 	}
 }
 
