@@ -40,9 +40,7 @@ func (w *world) breakThings(cfg Config) {
 			w.carryOut(step)
 		}
 		w.awaitMended()
-		if !wait(w.t.Context(), max(round.Pause, settles(round))) {
-			return
-		}
+		w.stayQuiet(max(round.Pause, settles(round)))
 	}
 }
 
@@ -131,7 +129,7 @@ func (w *world) carryOut(step schedule.Step) {
 	if step.End {
 		what = "end "
 	}
-	w.rec.Add(record.Entry{Kind: record.Fault, Text: what + step.Fault.String()})
+	w.rec.Add(record.Entry{Kind: record.Fault, Text: what + step.Fault.String(), Hard: hard(step)})
 	w.t.Logf("%.3f s: %s%s", w.rec.Now().Seconds(), what, step.Fault)
 	switch step.Fault.Kind {
 	case schedule.CutGossip, schedule.SplitGossip, schedule.Isolate, schedule.SplitNATS:
@@ -145,6 +143,15 @@ func (w *world) carryOut(step schedule.Step) {
 			}
 		}
 	}
+}
+
+// hard says whether a step ends connections of clients, or may.
+func hard(s schedule.Step) bool {
+	switch s.Fault.Kind {
+	case schedule.Kill, schedule.Stop, schedule.Pause, schedule.KillRole:
+		return !s.End && slices.ContainsFunc(s.Fault.Targets, func(name string) bool { return role(name) == "gateway" })
+	}
+	return false
 }
 
 // split begins or ends a fault that has two sides.

@@ -64,6 +64,7 @@ func (s *session) end(left bool, why string) {
 // subscribe asks for a channel, as user where it is a presence channel, and
 // from where the actor is where it keeps its place.
 func (s *session) subscribe(channel, user string) error {
+	s.world.rec.Add(record.Entry{Kind: record.Asked, Session: s.number, Channel: channel, User: user})
 	data := ""
 	if user != "" {
 		data = client.ChannelData(user)
@@ -134,8 +135,10 @@ func (s *session) read(users map[string]string) error {
 		case eventName:
 			e.Kind, e.ID = record.Event, f.Text()
 			s.moved(f)
-		case "pusher:subscription_error", "pusher:error":
+		case "pusher:subscription_error":
 			return fmt.Errorf("%w: %s", errRefused, f.Raw)
+		case "pusher:error":
+			return fmt.Errorf("the server said: %s", f.Raw)
 		default:
 			continue // counts
 		}
@@ -169,7 +172,7 @@ func (s *subscriber) run(ctx context.Context) {
 		stop := context.AfterFunc(ctx, func() { session.end(true, "the run is over") })
 		err := s.follow(session, users)
 		stop()
-		session.end(false, err.Error())
+		session.end(errors.Is(err, errRefused), err.Error())
 		if ctx.Err() != nil {
 			return
 		}
@@ -224,6 +227,6 @@ func (g *guest) run(busy, present context.Context) {
 		}
 		enough.Stop()
 		stop()
-		s.end(false, err.Error())
+		s.end(errors.Is(err, errRefused), err.Error())
 	}
 }

@@ -81,6 +81,7 @@ type world struct {
 
 	sessions atomic.Int64      // numbers connections
 	ended    map[string]bool   // processes, by a fault
+	rounds   int               // of questions
 	heal     map[string]func() // ends splits, by their faults' text
 }
 

@@ -164,3 +164,20 @@ func (a API) Users(ctx context.Context, channel string) ([]string, error) {
 	slices.Sort(ids)
 	return ids, nil
 }
+
+// Counts are how many subscriptions a channel has and, if it is a presence
+// channel, how many users.
+type Counts struct {
+	Subscriptions int `json:"subscription_count"`
+	Users         int `json:"user_count"`
+}
+
+// Counts asks for those of one channel.
+func (a API) Counts(ctx context.Context, channel string) (c Counts, err error) {
+	info := "subscription_count"
+	if strings.HasPrefix(channel, "presence-") {
+		info += ",user_count"
+	}
+	err = a.Get(ctx, "/channels/"+channel, map[string]string{"info": info}, &c)
+	return c, err
+}

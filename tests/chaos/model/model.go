@@ -33,11 +33,16 @@ const (
 	Twice Promise = "P2 twice"
 	// Presence (P5): at the end rosters are true.
 	Presence Promise = "P5 presence"
+	// Counts (P5): while nothing is broken, counts and lists of the API are
+	// those of at most a second ago.
+	Counts Promise = "P5 counts"
 	// PresenceEvents (P5): member_added and member_removed alternate for each
-	// user, beginning with the roster.
+	// user, beginning with the roster; while nothing is broken each tells of a
+	// connection that has just come or gone.
 	PresenceEvents Promise = "P5 events"
 	// Works (P8): everything works again when the faults are over, without a
-	// restart of what survived them.
+	// restart of what survived them; connections end only by what happens to
+	// gateways.
 	Works Promise = "P8 works"
 )
 
@@ -55,7 +60,10 @@ type Report struct {
 	// What the run consisted of.
 	Publications, Acknowledged, Retried, Unknown, Stored int
 	Sessions, Lost, Resumed, Events                      int
-	MemberEvents, Faults                                 int
+	MemberEvents, Faults, Questions                      int
+	// Slowest is how many seconds after everything was mended the API was right,
+	// at most.
+	Slowest float64
 }
 
 // Of gives the violations of these promises.
@@ -81,9 +89,10 @@ func (r Report) Except(promises ...Promise) (vs []Violation) {
 // Summary is a line for people.
 func (r Report) Summary() string {
 	return fmt.Sprintf("%d faults; %d publications (%d acknowledged, %d of them after failed attempts, %d unknown), %d stored; "+
-		"%d connections (%d lost; %d subscriptions resumed), %d events and %d member events received; %d violations",
+		"%d connections (%d lost; %d subscriptions resumed), %d events and %d member events received; "+
+		"the API was asked %d times and right %.1f s after a round at the latest; %d violations",
 		r.Faults, r.Publications, r.Acknowledged, r.Retried, r.Unknown, r.Stored,
-		r.Sessions, r.Lost, r.Resumed, r.Events, r.MemberEvents, len(r.Violations))
+		r.Sessions, r.Lost, r.Resumed, r.Events, r.MemberEvents, r.Questions, r.Slowest, len(r.Violations))
 }
 
 // Channels says of a channel name what it is.
@@ -102,6 +111,8 @@ func Check(entries []record.Entry, channels Channels) Report {
 		h.checkSession(s)
 	}
 	h.checkRosters()
+	h.checkCounts()
+	h.checkKept()
 	h.checkFinal()
 	h.report.Faults = count(entries, record.Fault)
 	return h.report
@@ -132,14 +143,25 @@ type session struct {
 	number  int
 	actor   string
 	open    bool
+	left    bool   // it was closed on purpose
+	until   int64  // microseconds: its end, or the end of the record
+	why     string // it ended
+	asked   map[string]*ask
 	topics  map[string]*topic
 	strange []string // events without a subscription, and the like
+}
+
+// ask is what a session asked for, whether it got it or not.
+type ask struct {
+	at   int64 // microseconds
+	user string
 }
 
 // topic is a session's subscription to one channel.
 type topic struct {
 	channel string
-	at      int // entry of the success
+	at      int   // entry of the success
+	since   int64 // microseconds
 	user    string
 	resumed bool   // it was promised everything
 	from    uint64 // behind this position
@@ -149,9 +171,9 @@ type topic struct {
 }
 
 type memberEvent struct {
-	added   bool
-	user    string
-	seconds float64 // since the start of the run
+	added bool
+	user  string
+	at    int64 // microseconds since the start of the run
 }
 
 // history is the record, sorted by what it is about.
@@ -164,6 +186,9 @@ type history struct {
 	rosters      []record.Entry
 	finals       []string
 	gone         map[string]bool // actors that need not be there at the end
+	quiets       []*quiet
+	hard         [][2]int64 // from, to
+	over         int64      // microseconds: later than the last entry
 }
 
 func (h *history) violate(p Promise, format string, args ...any) {
@@ -175,15 +200,24 @@ func read(entries []record.Entry, channels Channels) *history {
 	h := &history{channels: channels, publications: map[string]*publication{}, journal: map[string][]*publication{}, gone: map[string]bool{}}
 	last := map[string]*publication{} // by publisher and channel
 	bySession := map[int]*session{}
+	for i := range entries { // the journal's have no time, the last ones are not the latest
+		h.over = max(h.over, entries[i].Microseconds+1)
+	}
 	for i := range entries {
 		e := &entries[i]
 		switch e.Kind {
 		case record.Publish, record.Acknowledged, record.Unknown, record.Refused:
 			h.readPublishing(i, e, last)
-		case record.Connected, record.Subscribed, record.Event, record.Added, record.Removed, record.Closed:
+		case record.Connected, record.Asked, record.Subscribed, record.Event, record.Added, record.Removed, record.Closed:
 			h.readSession(i, e, bySession)
 		case record.Journal:
 			h.readJournal(e)
+		case record.Fault, record.Mended:
+			h.readQuiet(e)
+			h.readHard(e)
+		case record.Counts:
+			h.readQuiet(e)
+			h.report.Questions++
 		case record.Roster:
 			h.rosters = append(h.rosters, *e)
 		case record.Final:
@@ -250,7 +284,7 @@ func (h *history) readJournal(e *record.Entry) {
 func (h *history) readSession(i int, e *record.Entry, bySession map[int]*session) {
 	s := bySession[e.Session]
 	if e.Kind == record.Connected {
-		s = &session{number: e.Session, actor: e.Actor, open: true, topics: map[string]*topic{}}
+		s = &session{number: e.Session, actor: e.Actor, open: true, until: h.over, asked: map[string]*ask{}, topics: map[string]*topic{}}
 		bySession[e.Session] = s
 		h.sessions = append(h.sessions, s)
 		h.report.Sessions++
@@ -261,14 +295,21 @@ func (h *history) readSession(i int, e *record.Entry, bySession map[int]*session
 		return
 	}
 	if e.Kind == record.Closed {
-		s.open = false
+		s.open, s.left, s.until, s.why = false, e.Left, e.Microseconds, e.Text
 		if !e.Left {
 			h.report.Lost++
 		}
 		return
 	}
+	if e.Kind == record.Asked {
+		s.asked[e.Channel] = &ask{at: e.Microseconds, user: e.User}
+		return
+	}
 	if e.Kind == record.Subscribed {
-		t := &topic{channel: e.Channel, at: i, user: e.User, resumed: e.Resumed, from: e.Position, roster: map[string]bool{}}
+		if s.asked[e.Channel] == nil {
+			s.asked[e.Channel] = &ask{at: e.Microseconds, user: e.User}
+		}
+		t := &topic{channel: e.Channel, at: i, since: e.Microseconds, user: e.User, resumed: e.Resumed, from: e.Position, roster: map[string]bool{}}
 		for _, u := range e.Users {
 			t.roster[u] = true
 		}
@@ -288,7 +329,7 @@ func (h *history) readSession(i int, e *record.Entry, bySession map[int]*session
 		t.seen = append(t.seen, e.ID)
 		h.report.Events++
 	case record.Added, record.Removed:
-		t.members = append(t.members, memberEvent{e.Kind == record.Added, e.User, float64(e.Microseconds) / 1e6})
+		t.members = append(t.members, memberEvent{e.Kind == record.Added, e.User, e.Microseconds})
 		h.report.MemberEvents++
 	}
 }

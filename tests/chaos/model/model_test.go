@@ -73,7 +73,7 @@ func good() script {
 	s.add(published("p", durable, "p-1"), acknowledged("p-1"), event(1, durable, "p-1"), event(2, durable, "p-1"))
 	s.add(published("p", durable, "p-2"), event(1, durable, "p-2"), acknowledged("p-2"))
 	s.add(published("q", durable, "q-1"), acknowledged("q-1"))
-	s.add(record.Entry{Kind: record.Fault, Text: "kill gateway-1"}, closed(2, false), event(1, durable, "q-1"))
+	s.add(record.Entry{Kind: record.Fault, Text: "kill gateway-1", Hard: true}, closed(2, false), event(1, durable, "q-1"))
 	s.add(member(record.Removed, 1, "bela"))
 	s.add(published("p", live, "l-1"), acknowledged("l-1"), event(1, live, "l-1"), published("p", live, "l-2"), acknowledged("l-2"), event(1, live, "l-2"))
 	s.add(connected("s2", 3), subscribed(3, durable), joined(3, "bela", "ada", "bela"), member(record.Added, 1, "bela"))

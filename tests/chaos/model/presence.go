@@ -17,9 +17,9 @@ func (h *history) checkMembers(s *session, t *topic) {
 	for _, e := range t.members {
 		switch {
 		case e.added && present[e.user]:
-			h.violate(PresenceEvents, "%s was told after %.3f s that %s was added to %s, who was there", s, e.seconds, e.user, t.channel)
+			h.violate(PresenceEvents, "%s was told after %.3f s that %s was added to %s, who was there", s, float64(e.at)/1e6, e.user, t.channel)
 		case !e.added && !present[e.user]:
-			h.violate(PresenceEvents, "%s was told after %.3f s that %s was removed from %s, who was not there", s, e.seconds, e.user, t.channel)
+			h.violate(PresenceEvents, "%s was told after %.3f s that %s was removed from %s, who was not there", s, float64(e.at)/1e6, e.user, t.channel)
 		}
 		if e.added {
 			present[e.user] = true

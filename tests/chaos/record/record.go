@@ -33,6 +33,8 @@ const (
 
 	// Connected: Actor has a new connection, Session, to the gateway in Text.
 	Connected Kind = "connected"
+	// Asked: Session is about to ask for Channel, as User where it has members.
+	Asked Kind = "asked"
 	// Subscribed: Session was told that it gets Channel; on a presence channel
 	// it is there as User, and Users is the roster. Resumed: it asked to go on
 	// behind Position, and was told that it gets everything from there on.
@@ -49,8 +51,15 @@ const (
 	// Gone: Actor is not going to connect again.
 	Gone Kind = "gone"
 
-	// Fault: Text was done to the cluster.
+	// Fault: Text was done to the cluster. Hard: connections may end by it.
 	Fault Kind = "fault"
+	// Mended: everything that was broken is well, until the next Fault.
+	Mended Kind = "mended"
+	// Counts: API node Text was asked for Channel in question Round of the run,
+	// at Since, and said that it has Count subscriptions and, where it has
+	// members, UserCount users, and that they are Users; or it did not say that,
+	// for what Why says.
+	Counts Kind = "counts"
 	// Died: process Text ended, and nobody had ended it.
 	Died Kind = "died"
 	// Journal: the stream has ID on Channel at Position. These entries come in
@@ -77,6 +86,12 @@ type Entry struct {
 	Resumed      bool     `json:"resumed,omitempty"`
 	Left         bool     `json:"left,omitempty"`
 	Text         string   `json:"text,omitempty"`
+	Hard         bool     `json:"hard,omitempty"`
+	Round        int      `json:"round,omitempty"`
+	Since        int64    `json:"since,omitempty"` // as Microseconds
+	Count        int      `json:"count,omitempty"`
+	UserCount    int      `json:"user_count,omitempty"`
+	Why          string   `json:"why,omitempty"`
 }
 
 // Recorder collects entries. Any goroutine may use it.

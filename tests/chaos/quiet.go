@@ -1,0 +1,72 @@
+package chaos
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/carillon-rt/carillon/tests/chaos/model"
+	"github.com/carillon-rt/carillon/tests/chaos/record"
+	"github.com/carillon-rt/carillon/tests/client"
+	"github.com/carillon-rt/carillon/tests/env"
+)
+
+const (
+	// countsWithin is how long after a round the API may say something wrong, as
+	// long as nodes learn who else has lived through it (docs/cluster.md, P5).
+	countsWithin = 10 * time.Second
+	askEvery     = 300 * time.Millisecond
+)
+
+// stayQuiet leaves everything alone for a while, and asks the API all the time
+// who is where: at least so long, until what it says is right and once more,
+// or until it is too late for that.
+func (w *world) stayQuiet(least time.Duration) {
+	w.t.Helper()
+	w.rec.Add(record.Entry{Kind: record.Mended})
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	calls := client.API{App: env.AppID, Key: env.Key, Secret: env.Secret, HTTP: &http.Client{Transport: transport, Timeout: attemptMost}}
+	right := false
+	for begun := time.Now(); ; {
+		w.ask(calls)
+		past := time.Since(begun)
+		switch {
+		case right && past >= least, !right && past >= countsWithin:
+			return
+		case !right:
+			right = len(model.Unsettled(w.rec.Entries(), Channels())) == 0
+		}
+		if !wait(w.t.Context(), askEvery) {
+			return
+		}
+	}
+}
+
+// ask asks every api node for every channel.
+func (w *world) ask(calls client.API) {
+	w.rounds++
+	for _, n := range w.apis {
+		calls.Base = "http://" + n.API()
+		for _, channel := range slices.Concat(durableChannels, liveChannels, w.presence) {
+			e := record.Entry{Kind: record.Counts, Text: n.Name, Channel: channel, Round: w.rounds, Since: w.rec.Now().Microseconds()}
+			if err := askFor(w.t.Context(), calls, channel, &e); err != nil {
+				e.Why = err.Error()
+			}
+			w.rec.Add(e)
+		}
+	}
+}
+
+func askFor(ctx context.Context, calls client.API, channel string, e *record.Entry) error {
+	counts, err := calls.Counts(ctx, channel)
+	if err != nil {
+		return err
+	}
+	e.Count, e.UserCount = counts.Subscriptions, counts.Users
+	if Channels().Presence(channel) {
+		e.Users, err = calls.Users(ctx, channel)
+	}
+	return err
+}
