@@ -54,6 +54,17 @@ func (r *requests) askAwaited(s *state.Shard, nowMs int64, out *Output) {
 	}
 }
 
+// askStrangers asks the live gateways of which the owner knows nothing, again
+// and again: one that was taken for dead is there again, and may have nothing
+// new to tell.
+func (r *requests) askStrangers(live []string, s *state.Shard, nowMs int64, out *Output) {
+	for _, node := range live {
+		if !s.Followed(node) {
+			r.ask(node, nowMs, out)
+		}
+	}
+}
+
 // askLagging asks the gateways whose deltas the owner has and this node misses.
 func (r *requests) askLagging(l lags, s *state.Shard, nowMs int64, out *Output) {
 	for node, late := range l {

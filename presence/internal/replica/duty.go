@@ -180,6 +180,7 @@ func (r *Replica) Tick(nowMs int64, out *Output) {
 	case Owner:
 		r.shard.Tick(nowMs, &out.Effects)
 		r.asked.askAwaited(r.shard, nowMs, out)
+		r.asked.askStrangers(r.gateways, r.shard, nowMs, out)
 		if r.yieldMs > 0 && nowMs >= r.yieldMs && nowMs-r.claimantMs < ClaimMs {
 			r.yield()
 			return

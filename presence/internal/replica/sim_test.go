@@ -30,18 +30,19 @@ type chaos struct {
 	crashes bool // presence nodes die, one at a time
 	stalls  bool // presence nodes stand still for a while, and are taken for dead
 	gossip  bool // presence nodes lose sight of each other for a while, and begin alone
+	lost    bool // gateways are cut off for a while, and taken for dead
 }
 
 // TestSimulateStrict: whatever gets lost, and while ownership moves in good
 // order, every event is announced exactly once.
 func TestSimulateStrict(t *testing.T) {
-	simulate(t, "strict", chaos{loss: true, restart: true, moves: true, gossip: true})
+	simulate(t, "strict", chaos{loss: true, restart: true, moves: true, gossip: true, lost: true})
 }
 
 // TestSimulateCrash: owners die without a word. An event in flight may be
 // announced twice then; what subscribers believe in the end is still true.
 func TestSimulateCrash(t *testing.T) {
-	simulate(t, "crash", chaos{loss: true, restart: true, moves: true, crashes: true, stalls: true, gossip: true})
+	simulate(t, "crash", chaos{loss: true, restart: true, moves: true, crashes: true, stalls: true, gossip: true, lost: true})
 }
 
 func simulate(t *testing.T, name string, c chaos) {
@@ -105,6 +106,7 @@ var simChannels = []string{"presence-a", "news"}
 type sim struct {
 	rng   *rand.Rand
 	cuts  *rand.Rand // of gossip, so that seeds from before mean what they meant
+	away  *rand.Rand // of gateways, for the same reason
 	chaos chaos
 	app   *app.App
 
@@ -142,7 +144,8 @@ func newSim(seed uint64, c chaos) *sim {
 		panic(err)
 	}
 	s := &sim{
-		rng: rand.New(rand.NewPCG(seed, 1)), cuts: rand.New(rand.NewPCG(seed, 2)), chaos: c, app: apps.ByID("1"), now: simStart,
+		rng: rand.New(rand.NewPCG(seed, 1)), cuts: rand.New(rand.NewPCG(seed, 2)),
+		away: rand.New(rand.NewPCG(seed, 3)), chaos: c, app: apps.ByID("1"), now: simStart,
 		nodes: map[string]*node{}, gws: map[string]*gw{}, died: map[string]int64{},
 		members: map[string]bool{}, online: map[string]bool{}, counts: map[string]uint64{},
 	}
@@ -195,6 +198,7 @@ func (s *sim) run() error {
 	s.after(3000, s.mischief)
 	s.after(3000, s.cutGossip)
 	s.after(3000, s.stall)
+	s.after(3000, s.lose)
 	for s.err == nil && len(s.events) > 0 && s.now < simStart+simChaosMs+simQuietMs {
 		e := s.events[0]
 		s.events = s.events[1:]
@@ -295,6 +299,43 @@ func (s *sim) stall() {
 		})
 	}
 	s.after(long, s.spreadView)
+}
+
+// lose cuts a gateway off for a while. When that lasts, the membership finds it
+// dead, and then alive again.
+func (s *sim) lose() {
+	if s.calm || !s.chaos.lost {
+		return
+	}
+	s.after(1000+s.away.Int64N(4000), s.lose)
+	if s.now-s.lastOp <= 6000 {
+		return
+	}
+	names := sorted(s.gws)
+	g := s.gws[names[s.away.IntN(len(names))]]
+	long := s.away.Int64N(4000)
+	s.logf("gateway %s is cut off for %d", g.name, long)
+	g.cutOff, s.lastOp = true, s.now+long
+	if long > 1500 {
+		s.after(1500, func() {
+			g.gone = true
+			s.spreadView()
+		})
+	}
+	s.after(long, func() {
+		g.cutOff, g.gone = false, false
+		s.spreadView()
+	})
+}
+
+// alive are the gateways that the membership shows.
+func (s *sim) alive() (names []string) {
+	for _, name := range sorted(s.gws) {
+		if !s.gws[name].gone {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // announce is what the live subjects carry.

@@ -15,6 +15,8 @@ type gw struct {
 	name string
 	inc  string
 	dead bool
+	// cutOff: nothing comes from it or to it; gone: the membership has noticed.
+	cutOff, gone bool
 
 	users   map[string]map[string]bool // channel -> user -> the join was answered
 	counts  map[string]uint64
@@ -92,7 +94,7 @@ func (g *gw) queue(op presence.Op) {
 }
 
 func (g *gw) askedForSnapshot() {
-	if !g.dead {
+	if !g.dead && !g.cutOff {
 		g.snapshot = true
 		g.push()
 	}
@@ -154,7 +156,7 @@ func (g *gw) transmit() {
 	data := presence.AppendDelta(nil, g.flight)
 	s.logf("gateway %s sends %d snapshot %v: %v", g.name, g.flight.Seq, g.flight.Snapshot, g.flight.Ops)
 	s.send(func() {
-		if !g.dead || !s.calm {
+		if !g.cutOff && (!g.dead || !s.calm) {
 			s.deliver(data, to)
 		}
 	})
@@ -171,7 +173,7 @@ func gwOf(to string) string { return strings.Fields(to)[0] }
 // receive takes the answer to the latest try; later ones are dropped, as a
 // request's inbox does.
 func (g *gw) receive(to string, data []byte) {
-	if g.dead || g.flight == nil || to != fmt.Sprintf("%s %s %d %d", g.name, g.inc, g.flight.Seq, g.tries) {
+	if g.dead || g.cutOff || g.flight == nil || to != fmt.Sprintf("%s %s %d %d", g.name, g.inc, g.flight.Seq, g.tries) {
 		return
 	}
 	reply, err := presence.ParseReply(data)

@@ -138,7 +138,7 @@ func (n *node) assign() {
 		d.Role = replica.Standby
 	}
 	var out replica.Output
-	n.r.Assign(d, sorted(n.sim.gws), n.sim.now, &out)
+	n.r.Assign(d, n.sim.alive(), n.sim.now, &out)
 	n.flush(&out)
 }
 
@@ -151,7 +151,7 @@ func (n *node) tick() {
 	n.r.Tick(n.sim.now, &out)
 	for _, m := range n.r.Suspects(func(name string) (string, bool) {
 		g := n.sim.gws[name]
-		if g == nil {
+		if g == nil || g.gone {
 			return "", false
 		}
 		return g.inc, true

@@ -121,7 +121,8 @@ func (s *Shard) admit(d *presence.Delta) (*gateway, Verdict) {
 func (s *Shard) addGateway(d *presence.Delta) *gateway {
 	g := &gateway{
 		node: strings.Clone(d.Node), incarnation: strings.Clone(d.Incarnation), followed: d.Seq == 1,
-		seats: make(map[channel.Key]*seat), online: make(map[channel.Key]struct{}),
+		returned: s.window.back(d.Node),
+		seats:    make(map[channel.Key]*seat), online: make(map[channel.Key]struct{}),
 	}
 	s.gateways[g.node] = g
 	return g
@@ -131,7 +132,7 @@ func (s *Shard) applyOp(g *gateway, d *presence.Delta, i int, refused []int) {
 	op := &d.Ops[i]
 	key := channel.Key{App: op.App, Name: op.Channel}
 	snapshot := g.listing != nil
-	s.news.silent = snapshot && !op.Want && !g.followed && s.Waiting(s.news.nowMs)
+	s.news.silent = snapshot && !op.Want && !g.followed && !g.returned && s.Waiting(s.news.nowMs)
 	switch op.Kind {
 	case presence.Join:
 		if limit := s.barrier(key, op, snapshot, refused, i); limit > 0 {
@@ -185,7 +186,7 @@ func (s *Shard) Evict(node, incarnation string, nowMs int64, out *[]Effect) bool
 	defer s.news.end()
 	s.census.clear(g)
 	delete(s.gateways, node)
-	s.window.heard(node)
+	s.window.evicted(strings.Clone(node))
 	return true
 }
 

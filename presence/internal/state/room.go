@@ -50,6 +50,7 @@ type gateway struct {
 	online      map[channel.Key]struct{}
 	listing     *listing // of a snapshot whose last part has not come
 	followed    bool     // see Shard.Followed: what comes now is new to everybody
+	returned    bool     // it was announced as gone: so is what its snapshot brings
 	// refused are the indices of the operations of the last delta that met a
 	// full channel, with the limit: a repeat gets the same answer.
 	refused map[int]uint64

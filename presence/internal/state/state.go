@@ -21,7 +21,8 @@
 // Join operations with Want: these wait for their first answer, so nobody can
 // have announced them for good. Ordinary deltas are announced as always, and so
 // are the snapshots of a gateway that the shard has followed from its first
-// delta or its first snapshot on. Queries say Incomplete.
+// delta or its first snapshot on, and of one that was evicted here before.
+// Queries say Incomplete.
 package state
 
 import (
@@ -84,7 +85,7 @@ func New(cfg Config) *Shard {
 func (s *Shard) Await(nodes []string, nowMs int64) {
 	unheard := make([]string, 0, len(nodes))
 	for _, node := range nodes {
-		if !s.Followed(node) {
+		if !s.Followed(node) && !s.window.isGone(node) {
 			unheard = append(unheard, node)
 		}
 	}
@@ -96,7 +97,7 @@ func (s *Shard) Await(nodes []string, nowMs int64) {
 func (s *Shard) AwaitNew(nodes []string, nowMs int64) (fresh []string) {
 	for _, node := range nodes {
 		_, awaited := s.window.waiting[node]
-		if !s.Followed(node) && !awaited && s.window.admit(node, nowMs) {
+		if !s.Followed(node) && !awaited && !s.window.isGone(node) && s.window.admit(node, nowMs) {
 			fresh = append(fresh, node)
 		}
 	}

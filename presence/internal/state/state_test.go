@@ -485,3 +485,30 @@ func TestAwaitNew(t *testing.T) {
 		t.Fatalf("awaits %v long after the take-over", fresh)
 	}
 }
+
+// A gateway that was evicted and comes back is new to everybody, also while
+// the window after a take-over is open; nobody waits for it.
+func TestEvictedGatewayComesBack(t *testing.T) {
+	f := newFixture(t, app.App{})
+	f.shard.Await([]string{"g1", "g2", "g3"}, f.now)
+	for _, g := range []string{"g1", "g2", "g3"} {
+		f.seq[g] = 10 // they have told the owner before
+	}
+	f.snapshot("g1", known("presence-a", "ada"))
+	f.snapshot("g2", known("presence-a", "bela"))
+	f.want()
+	if !f.shard.Evict("g1", "1", f.now, &f.out) {
+		t.Fatal("g1 was not there")
+	}
+	f.want("live removed presence-a ada")
+	if fresh := f.shard.AwaitNew([]string{"g1", "g2", "g3"}, f.now); len(fresh) > 0 {
+		t.Errorf("waits for %v", fresh)
+	}
+	if !f.shard.Waiting(f.now) {
+		t.Fatal("the window is closed, g3 has not reported")
+	}
+	f.snapshot("g1", known("presence-a", "ada"))
+	f.want("live added presence-a ada")
+	f.snapshot("g3", known("presence-a", "chen"))
+	f.want()
+}
