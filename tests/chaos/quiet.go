@@ -20,25 +20,20 @@ const (
 )
 
 // stayQuiet leaves everything alone for a while, and asks the API all the time
-// who is where: at least so long, until what it says is right and once more,
-// or until it is too late for that.
+// who is where: at least so long, until what it says has been right for some
+// time, or until it is too late for that.
 func (w *world) stayQuiet(least time.Duration) {
 	w.t.Helper()
 	w.rec.Add(record.Entry{Kind: record.Mended})
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	calls := client.API{App: env.AppID, Key: env.Key, Secret: env.Secret, HTTP: &http.Client{Transport: transport, Timeout: attemptMost}}
-	right := false
+	settled := false
 	for begun := time.Now(); ; {
 		w.ask(calls)
+		settled = settled || model.Settled(w.rec.Entries(), Channels())
 		past := time.Since(begun)
-		switch {
-		case right && past >= least, !right && past >= countsWithin:
-			return
-		case !right:
-			right = len(model.Unsettled(w.rec.Entries(), Channels())) == 0
-		}
-		if !wait(w.t.Context(), askEvery) {
+		if settled && past >= least || past >= countsWithin || !wait(w.t.Context(), askEvery) {
 			return
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -115,6 +116,11 @@ func (s *session) moved(f client.Frame) {
 
 var errRefused = errors.New("a subscription was refused for now")
 
+// givenUp says whether it was the actor that ended a connection.
+func givenUp(err error) bool {
+	return errors.Is(err, errRefused) || errors.Is(err, os.ErrDeadlineExceeded)
+}
+
 // read records what comes until the connection ends. users has the user of
 // each presence channel.
 func (s *session) read(users map[string]string) error {
@@ -138,6 +144,9 @@ func (s *session) read(users map[string]string) error {
 		case "pusher:subscription_error":
 			return fmt.Errorf("%w: %s", errRefused, f.Raw)
 		case "pusher:error":
+			if f.Code() == 0 { // it goes with a refusal, and ends nothing
+				return fmt.Errorf("%w: %s", errRefused, f.Raw)
+			}
 			return fmt.Errorf("the server said: %s", f.Raw)
 		default:
 			continue // counts
@@ -172,7 +181,7 @@ func (s *subscriber) run(ctx context.Context) {
 		stop := context.AfterFunc(ctx, func() { session.end(true, "the run is over") })
 		err := s.follow(session, users)
 		stop()
-		session.end(errors.Is(err, errRefused), err.Error())
+		session.end(givenUp(err), err.Error())
 		if ctx.Err() != nil {
 			return
 		}
@@ -227,6 +236,6 @@ func (g *guest) run(busy, present context.Context) {
 		}
 		enough.Stop()
 		stop()
-		s.end(errors.Is(err, errRefused), err.Error())
+		s.end(givenUp(err), err.Error())
 	}
 }

@@ -14,6 +14,9 @@ const (
 	// countsLag: what the API says was true at some time within a second before
 	// the question.
 	countsLag = 1_000_000
+	// settledFor is how long the API has to be right before it has to stay so:
+	// longer than countsLag, in which it may be right by chance.
+	settledFor = 2_000_000
 	// eventsLag: member events come within three seconds of what they tell.
 	eventsLag = 3_000_000
 )
@@ -53,40 +56,52 @@ func (h *history) readQuiet(e *record.Entry) {
 // so. How long the asker goes on asking is the bound.
 func (h *history) checkCounts() {
 	for _, q := range h.quiets {
-		right := int64(-1)
-		for i, r := range q.rounds {
-			wrong := h.judge(r)
-			if len(wrong) == 0 {
-				if right < 0 {
-					right = r.answers[0].Since
-					h.report.Slowest = max(h.report.Slowest, float64(right-q.from)/1e6)
-				}
-				continue
-			}
-			if right >= 0 || i == len(q.rounds)-1 {
-				for _, what := range wrong {
-					h.violate(Counts, "%s", what)
-				}
-			}
+		from, wrong := h.settle(q)
+		for _, what := range wrong {
+			h.violate(Counts, "%s", what)
 		}
-		if right >= 0 {
-			h.checkCauses(q, right)
+		if from < 0 {
+			continue
 		}
+		h.report.Slowest = max(h.report.Slowest, float64(from-q.from)/1e6)
+		h.checkCauses(q, from)
 	}
 }
 
-// Unsettled is what the API said wrong in the last round of questions; nil
-// when all of it is right.
-func Unsettled(entries []record.Entry, channels Channels) []string {
+// settle says since when the API was right in a quiet time, and what it said
+// wrong after it had been right for settledFor: before that it may be right by
+// chance. If it never was for so long that is -1, and what it said wrong last.
+func (h *history) settle(q *quiet) (from int64, wrong []string) {
+	from = -1
+	settled := false
+	for _, r := range q.rounds {
+		said, since := h.judge(r), r.answers[0].Since
+		switch {
+		case settled:
+			wrong = append(wrong, said...)
+		case len(said) > 0:
+			from, wrong = -1, said
+		case from < 0:
+			from = since
+		case since-from >= settledFor:
+			settled, wrong = true, nil
+		}
+	}
+	if settled {
+		return from, wrong
+	}
+	return -1, append(wrong, fmt.Sprintf("after %.3f s nothing was broken, and the API was not right for %d s in a row before the next fault",
+		float64(q.from)/1e6, settledFor/1_000_000))
+}
+
+// Settled says whether the API has become right since everything was mended.
+func Settled(entries []record.Entry, channels Channels) bool {
 	h := read(entries, channels)
 	if len(h.quiets) == 0 {
-		return []string{"nothing is mended"}
+		return false
 	}
-	q := h.quiets[len(h.quiets)-1]
-	if len(q.rounds) == 0 {
-		return []string{"nobody was asked"}
-	}
-	return h.judge(q.rounds[len(q.rounds)-1])
+	from, wrong := h.settle(h.quiets[len(h.quiets)-1])
+	return from >= 0 && len(wrong) == 0
 }
 
 // judge compares a round with who was connected at some time within countsLag
