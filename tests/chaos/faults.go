@@ -171,34 +171,7 @@ func (w *world) split(step schedule.Step) {
 		link.Cut()
 		w.heal[what] = func() { link.Heal(); meet() }
 	case schedule.SplitNATS:
-		w.heal[what] = w.splitNATS(f.Targets[0], f.Targets[1:], f.Noticed)
-	}
-}
-
-// splitNATS leaves one NATS server and these processes with each other, and
-// the others, too. Processes find out at once that they have to go to a server
-// of their side; the servers do if they are to notice.
-func (w *world) splitNATS(server string, here []string, notice bool) (heal func()) {
-	w.t.Helper()
-	var there []string
-	for _, b := range w.cluster.Brokers {
-		if b.Name != server {
-			there = append(there, b.Name)
-		}
-	}
-	join := w.cluster.Routes.Split(notice, server)
-	for _, n := range w.cluster.Nodes {
-		if slices.Contains(here, n.Name) {
-			n.Link.Only(server)
-		} else {
-			n.Link.Only(there...)
-		}
-	}
-	return func() {
-		join()
-		for _, n := range w.cluster.Nodes {
-			n.Link.Heal()
-		}
+		w.heal[what] = w.cluster.SplitNATS(f.Targets[0], f.Targets[1:], f.Noticed)
 	}
 }
 
