@@ -30,6 +30,9 @@ type App struct {
 	Limits   Limits    `yaml:"limits" json:"limits"`
 	Policies []Policy  `yaml:"policies" json:"policies,omitempty" doc:"channel policies, first match wins"`
 	Webhooks []Webhook `yaml:"webhooks" json:"webhooks,omitempty"`
+
+	Centrifugo Centrifugo `yaml:"centrifugo" json:"centrifugo"`
+	Hooks      []Hook     `yaml:"hooks" json:"hooks,omitempty" doc:"endpoints of the application that are asked before something happens"`
 }
 
 // Key is a key with its secret.
@@ -89,6 +92,13 @@ type Policy struct {
 	ReadHistory  Access `yaml:"read_history" json:"read_history,omitempty" doc:"Centrifugo: who may read what was published: nobody (default), subscribers, users, anyone"`
 	Delta        bool   `yaml:"delta" json:"delta,omitempty" doc:"Centrifugo: clients may ask for differences (fossil) instead of whole messages"`
 	TagsFilter   bool   `yaml:"tags_filter" json:"tags_filter,omitempty" doc:"Centrifugo: clients may ask for publications with certain tags only"`
+	// Hooks by name.
+	SubscribeHook  string `yaml:"subscribe_hook" json:"subscribe_hook,omitempty" doc:"name of the hook that says whether a client without a token or signature may subscribe"`
+	PublishHook    string `yaml:"publish_hook" json:"publish_hook,omitempty" doc:"Centrifugo: name of the hook that says whether a client may publish, and what"`
+	SubRefreshHook string `yaml:"sub_refresh_hook" json:"sub_refresh_hook,omitempty" doc:"Centrifugo: name of the hook that is asked whether a subscription that expires may go on"`
+	// Conditions besides all else: they forbid, and never allow by themselves.
+	SubscribeIf string `yaml:"subscribe_if" json:"subscribe_if,omitempty" doc:"expression (CEL) that must hold for a client to subscribe, such as user != \"\""`
+	PublishIf   string `yaml:"publish_if" json:"publish_if,omitempty" doc:"Centrifugo: expression (CEL) that must hold for a client to publish"`
 }
 
 // Access is who may do something on a channel.
@@ -165,23 +175,34 @@ func (a App) WithDefaults() App {
 	if a.ActivityTimeout == 0 {
 		a.ActivityTimeout = DefaultActivityTimeout
 	}
+	hooks := make([]Hook, len(a.Hooks))
+	for i, h := range a.Hooks {
+		hooks[i] = h.withDefaults()
+	}
+	a.Hooks = hooks
 	return a
 }
 
 // Public returns the app without its secrets: keys have no Secret, webhooks
-// neither URL nor headers, only what they want to be told.
+// neither URL nor headers, only what they want to be told, hooks neither too,
+// only their names and which headers of a client they get. How tokens are
+// verified is left out as well.
 func (a App) Public() App {
 	keys := make([]Key, len(a.Keys))
 	for i, k := range a.Keys {
 		k.Secret = ""
 		keys[i] = k
 	}
-	hooks := make([]Webhook, len(a.Webhooks))
+	webhooks := make([]Webhook, len(a.Webhooks))
 	for i, w := range a.Webhooks {
 		w.URL, w.Headers = "", nil
-		hooks[i] = w
+		webhooks[i] = w
 	}
-	a.Keys, a.Webhooks = keys, hooks
+	hooks := make([]Hook, len(a.Hooks))
+	for i, h := range a.Hooks {
+		hooks[i] = h.public()
+	}
+	a.Keys, a.Webhooks, a.Hooks, a.Centrifugo = keys, webhooks, hooks, a.Centrifugo.public()
 	return a
 }
 
@@ -247,7 +268,34 @@ func (a App) Validate() error {
 			return fmt.Errorf("app %s: %w", a.ID, err)
 		}
 	}
+	if err := a.validateHooks(); err != nil {
+		return fmt.Errorf("app %s: %w", a.ID, err)
+	}
 	return nil
+}
+
+// validateHooks checks the hooks and all that refers to them.
+func (a App) validateHooks() error {
+	seen := map[string]bool{}
+	for _, h := range a.Hooks {
+		if err := h.validate(); err != nil {
+			return err
+		}
+		if seen[h.Name] {
+			return fmt.Errorf("hook %q is listed twice", h.Name)
+		}
+		seen[h.Name] = true
+	}
+	for _, p := range a.Policies {
+		for _, f := range []struct{ key, hook string }{
+			{"subscribe_hook", p.SubscribeHook}, {"publish_hook", p.PublishHook}, {"sub_refresh_hook", p.SubRefreshHook},
+		} {
+			if err := knownHook(a.Hooks, f.hook); err != nil {
+				return fmt.Errorf("policy %q: %s: %w", p.Match, f.key, err)
+			}
+		}
+	}
+	return a.Centrifugo.validate(a.Hooks)
 }
 
 // checkNumbers refuses what is negative: some checks would take it for no

@@ -38,7 +38,7 @@ func (a *App) Effective(name string) Effective {
 	e := Effective{Kind: channel.KindOf(name)}
 	for i := range a.Policies {
 		p := &a.Policies[i]
-		if !glob(p.Match, name) {
+		if !matches(p.Match, name) {
 			continue
 		}
 		e.Private = e.Private || p.Private
@@ -51,6 +51,30 @@ func (a *App) Effective(name string) Effective {
 	}
 	e.Cache = e.CacheTTL > 0
 	return e
+}
+
+// matches says whether a policy for pattern applies to the channel. "$ns:x" is
+// a private channel of the namespace of "ns:x".
+func matches(pattern, name string) bool {
+	if glob(pattern, name) {
+		return true
+	}
+	rest, private := strings.CutPrefix(name, channel.PrivateMark)
+	return private && glob(pattern, rest)
+}
+
+// MustAsk says whether the authorization service decides who subscribes to the
+// channel, in every dialect. All others may be subscribed to by whoever knows
+// their names.
+func (e Effective) MustAsk() bool {
+	return e.Private || e.User || e.Users || e.Rules != nil && (e.Rules.SubscribeHook != "" || e.Rules.SubscribeIf != "")
+}
+
+// UnknownNamespace says whether the channel is of a namespace that no policy
+// has, in an app that wants its namespaces known. Namespaces are a notion of
+// Centrifugo's; other dialects have none.
+func (a *App) UnknownNamespace(name string, e Effective) bool {
+	return a.Centrifugo.KnownNamespaces && e.Rules == nil && strings.Contains(name, ":")
 }
 
 // glob matches name against pattern, in which * stands for any run of

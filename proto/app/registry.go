@@ -85,5 +85,27 @@ func (r *Registry) ByID(id string) *App { return r.snap.Load().byID[id] }
 // disabled: see App.Key.
 func (r *Registry) ByKey(key string) *App { return r.snap.Load().byKey[key] }
 
+// ForCentrifugo gives the app of a Centrifugo client: the one that named (the
+// query's "app": an id or a key, may be "") says, else the first whose hosts
+// match; nil if there is none that is enabled.
+func (r *Registry) ForCentrifugo(named, host string) *App {
+	if named != "" {
+		a := r.ByID(named)
+		if a == nil {
+			a = r.ByKey(named)
+		}
+		if a == nil || !a.Centrifugo.Enabled || a.Disabled {
+			return nil
+		}
+		return a
+	}
+	for _, a := range r.All() {
+		if !a.Disabled && a.Centrifugo.MatchHost(host) {
+			return a
+		}
+	}
+	return nil
+}
+
 // All lists the apps.
 func (r *Registry) All() []*App { return r.snap.Load().all }

@@ -53,6 +53,7 @@ type Kind struct {
 	Encrypted bool // payloads are end-to-end encrypted; implies Private
 	Cache     bool // the last event is replayed to new subscribers
 	User      bool // "#server-to-user-<id>": one user's own channel
+	Users     bool // "name#42,43": for the users that the name lists, see AllowsUser
 }
 
 // prefixes, longest first, all anchored (Pusher protocol, "channel types").
@@ -78,14 +79,50 @@ const UserPrefix = "#server-to-user-"
 // online and offline events travel to the connections that watch that user.
 const OnlinePrefix = "#online-"
 
-// KindOf gives the kind that name asks for by its prefix.
+// PrivateMark before a name makes the channel private (Centrifugo): "$x",
+// "$ns:x".
+const PrivateMark = "$"
+
+// KindOf gives the kind that name asks for, by its prefix and by a list of
+// users at its end.
 func KindOf(name string) Kind {
+	kind := kindByPrefix(name)
+	kind.Users = !kind.User && strings.Contains(name, "#")
+	return kind
+}
+
+func kindByPrefix(name string) Kind {
+	if strings.HasPrefix(name, PrivateMark) {
+		return Kind{Private: true}
+	}
 	for _, p := range prefixes {
 		if strings.HasPrefix(name, p.prefix) {
 			return p.kind
 		}
 	}
 	return Kind{}
+}
+
+// AllowsUser says whether the name lets user in: the names "#server-to-user-7",
+// "news#7,8", "ns:#7" and "#7" only the users they list, the internal channels
+// nobody, all others everybody. An empty user is never on a list.
+func AllowsUser(name, user string) bool {
+	if strings.HasPrefix(name, OnlinePrefix) {
+		return false
+	}
+	if own, ok := strings.CutPrefix(name, UserPrefix); ok {
+		return user != "" && own == user
+	}
+	at := strings.LastIndexByte(name, '#')
+	if at < 0 {
+		return true
+	}
+	for listed := range strings.SplitSeq(name[at+1:], ",") {
+		if user != "" && listed == user {
+			return true
+		}
+	}
+	return false
 }
 
 // UserOf gives the user of a server-to-user channel, "" for other channels.

@@ -22,7 +22,21 @@ func TestKindOf(t *testing.T) {
 		"cache-a":                        {Cache: true},
 		"cache-private-a":                {Cache: true},
 		"#server-to-user-7":              {User: true},
-		"#server-to-user":                {},
+		"#server-to-user-7#8":            {User: true},
+		"#server-to-user":                {Users: true},
+		"#online-7":                      {Users: true},
+		"#7":                             {Users: true},
+		"news#7,8":                       {Users: true},
+		"ns:#7":                          {Users: true},
+		"news#":                          {Users: true},
+		"$x":                             {Private: true},
+		"$ns:x":                          {Private: true},
+		"$x#7":                           {Private: true, Users: true},
+		"private-x#7":                    {Private: true, Users: true},
+		"presence-x#7":                   {Private: true, Presence: true, Users: true},
+		"$presence-x":                    {Private: true},
+		"$":                              {Private: true},
+		"ns:$x":                          {},
 		"":                               {},
 		"private":                        {},
 		"Private-a":                      {},
@@ -40,6 +54,41 @@ func TestUserOf(t *testing.T) {
 	for name, want := range map[string]string{"#server-to-user-7": "7", "#server-to-user-a-b": "a-b", "#server-to-user-": "", "x#server-to-user-7": "", "7": ""} {
 		if got := UserOf(name); got != want {
 			t.Errorf("%q belongs to %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestAllowsUser(t *testing.T) {
+	for _, c := range []struct {
+		name, user string
+		want       bool
+	}{
+		{"news", "", true},
+		{"$news", "", true}, // private is another question
+		{"news#7,8", "7", true},
+		{"news#7,8", "8", true},
+		{"news#7,8", "78", false},
+		{"news#7,8", "7,8", false},
+		{"news#7,8", "", false},
+		{"news#", "", false},
+		{"news#7,,8", "", false},
+		{"a#7#8", "7", false}, // the last list counts
+		{"a#7#8", "8", true},
+		{"#7", "7", true},
+		{"ns:#7", "7", true},
+		{"$ns:x#7", "7", true},
+		{"$ns:x#7", "8", false},
+		{"#server-to-user-7", "7", true},
+		{"#server-to-user-7", "server-to-user-7", false},
+		{"#server-to-user-7", "", false},
+		{"#server-to-user-a,b", "b", false},
+		{"#server-to-user-a#7", "7", false},
+		{"#server-to-user-", "", false},
+		{"#online-7", "7", false},
+		{"#online-7", "online-7", false},
+	} {
+		if got := AllowsUser(c.name, c.user); got != c.want {
+			t.Errorf("%q lets %q in: %v, want %v", c.name, c.user, got, c.want)
 		}
 	}
 }
