@@ -6,8 +6,11 @@ require github.com/carillon-rt/carillon/proto v0.0.0
 
 require (
 	github.com/carillon-rt/carillon/kit v0.0.0
+	github.com/go-jose/go-jose/v4 v4.1.9
+	github.com/golang-jwt/jwt/v5 v5.3.1
 	github.com/nats-io/nats.go v1.55.0
 	github.com/prometheus/client_golang v1.25.0
+	golang.org/x/sync v0.25.0
 )
 
 require (

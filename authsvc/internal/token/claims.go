@@ -1,0 +1,169 @@
+package token
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/carillon-rt/carillon/authsvc/internal/grant"
+	"github.com/carillon-rt/carillon/proto/authz"
+)
+
+// claims are those of both kinds of tokens (Centrifugo, "Client JWT" and
+// "Channel JWT").
+type claims struct {
+	Issuer    string           `json:"iss"`
+	Audience  jwt.ClaimStrings `json:"aud"`
+	Expires   *jwt.NumericDate `json:"exp"`
+	NotBefore *jwt.NumericDate `json:"nbf"`
+	IssuedAt  *jwt.NumericDate `json:"iat"`
+
+	Info     json.RawMessage    `json:"info"`
+	B64Info  string             `json:"b64info"`
+	Data     json.RawMessage    `json:"data"`
+	B64Data  string             `json:"b64data"`
+	Meta     json.RawMessage    `json:"meta"`
+	ExpireAt *float64           `json:"expire_at"`
+	Channel  string             `json:"channel"`
+	Client   string             `json:"client"`
+	Override *grant.Override    `json:"override"`
+	Channels []string           `json:"channels"`
+	Subs     map[string]subject `json:"subs"`
+
+	all map[string]json.RawMessage
+}
+
+// subject is what a connection token says of one subscription.
+type subject struct {
+	Info     json.RawMessage `json:"info"`
+	B64Info  string          `json:"b64info"`
+	Data     json.RawMessage `json:"data"`
+	B64Data  string          `json:"b64data"`
+	Override *grant.Override `json:"override"`
+}
+
+// UnmarshalJSON keeps the claims by name as well, for settings that name one.
+func (c *claims) UnmarshalJSON(data []byte) error {
+	type plain claims
+	if err := json.Unmarshal(data, (*plain)(c)); err != nil {
+		return err
+	}
+	return json.Unmarshal(data, &c.all)
+}
+
+// The claims that the library verifies.
+func (c *claims) GetExpirationTime() (*jwt.NumericDate, error) { return c.Expires, nil }
+func (c *claims) GetIssuedAt() (*jwt.NumericDate, error)       { return c.IssuedAt, nil }
+func (c *claims) GetNotBefore() (*jwt.NumericDate, error)      { return c.NotBefore, nil }
+func (c *claims) GetIssuer() (string, error)                   { return c.Issuer, nil }
+func (c *claims) GetSubject() (string, error)                  { return "", nil }
+func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return c.Audience, nil }
+
+// user reads the claim that holds the user: a string, or a number as it is
+// written. A claim that is not there is nobody.
+func (c *claims) user(claim string) (string, error) {
+	if claim == "" {
+		claim = "sub"
+	}
+	raw, ok := c.all[claim]
+	if !ok || string(raw) == "null" {
+		return "", nil
+	}
+	if raw[0] == '"' {
+		var s string
+		err := json.Unmarshal(raw, &s)
+		return s, err
+	}
+	if raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9' {
+		return string(raw), nil
+	}
+	return "", bad("the token's %s is neither a string nor a number", claim)
+}
+
+// Connection is what a connection token says.
+type Connection struct {
+	User     string
+	ExpireAt int64  // Unix seconds, 0 is never
+	Info     string // JSON or ""
+	Meta     string // JSON or ""
+	Subs     map[string]authz.Grant
+}
+
+// Connection verifies the token of a connection. Errors are *Error.
+func (v *Verifier) Connection(ctx context.Context, raw string) (Connection, error) {
+	c, err := v.verify(ctx, raw)
+	if err != nil {
+		return Connection{}, err
+	}
+	if c.Channel != "" {
+		return Connection{}, bad("the token is for a subscription (it has channel), want one for the connection")
+	}
+	conn := Connection{Subs: map[string]authz.Grant{}}
+	if conn.User, err = c.user(v.settings.UserClaim); err != nil {
+		return Connection{}, err
+	}
+	if conn.ExpireAt, err = expiry(c); err != nil {
+		return Connection{}, bad("the token's exp is not a number")
+	}
+	if conn.Info, err = grant.Info(c.Info, c.B64Info); err != nil {
+		return Connection{}, bad("the token's info: %v", err)
+	}
+	if conn.Meta, err = grant.Info(c.Meta, ""); err != nil {
+		return Connection{}, bad("the token's meta: %v", err)
+	}
+	for _, name := range c.Channels {
+		conn.Subs[name] = authz.Grant{}
+	}
+	for name, sub := range c.Subs {
+		if conn.Subs[name], err = sub.grant(); err != nil {
+			return Connection{}, bad("the token's subs: %v", err)
+		}
+	}
+	return conn, nil
+}
+
+func (s *subject) grant() (g authz.Grant, err error) {
+	if g.Info, err = grant.Info(s.Info, s.B64Info); err != nil {
+		return g, fmt.Errorf("info: %w", err)
+	}
+	if g.Data, err = grant.Data(s.Data, s.B64Data); err != nil {
+		return g, fmt.Errorf("data: %w", err)
+	}
+	s.Override.Apply(&g)
+	return g, nil
+}
+
+// Subscription is what a subscription token says.
+type Subscription struct {
+	User    string
+	Channel string
+	Client  string // "" for any connection of the user
+	Grant   authz.Grant
+	// Claims are all claims of the token, as JSON.
+	Claims map[string]json.RawMessage
+}
+
+// Subscription verifies the token of a subscription. Errors are *Error.
+func (v *Verifier) Subscription(ctx context.Context, raw string) (Subscription, error) {
+	c, err := v.verify(ctx, raw)
+	if err != nil {
+		return Subscription{}, err
+	}
+	if c.Channel == "" {
+		return Subscription{}, bad("the token has no channel: it is not one for a subscription")
+	}
+	of := subject{Info: c.Info, B64Info: c.B64Info, Data: c.Data, B64Data: c.B64Data, Override: c.Override}
+	sub := Subscription{Channel: c.Channel, Client: c.Client, Claims: c.all}
+	if sub.Grant, err = of.grant(); err != nil {
+		return Subscription{}, bad("the token's %v", err)
+	}
+	if sub.User, err = c.user(v.settings.UserClaim); err != nil {
+		return Subscription{}, err
+	}
+	if sub.Grant.ExpireAt, err = expiry(c); err != nil {
+		return Subscription{}, bad("the token's exp is not a number")
+	}
+	return sub, nil
+}

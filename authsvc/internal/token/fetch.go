@@ -1,0 +1,197 @@
+package token
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"golang.org/x/sync/singleflight"
+)
+
+// Of key sets.
+const (
+	// freshFor is how long a set is used without a look at the issuer.
+	freshFor = time.Hour
+	// retryAfter is the time between two looks at one issuer, so that tokens
+	// with key ids that nobody knows can't make us a nuisance.
+	retryAfter = 10 * time.Second
+	// staleFor is how long an issuer may be away while its last set counts.
+	staleFor = 24 * time.Hour
+
+	fetchTimeout = 3 * time.Second
+	setBytesMax  = 1 << 20
+	setsMax      = 1000 // of templated addresses
+)
+
+// Fetcher fetches key sets (RFC 7517) and keeps them. A key id that is not in
+// a set has it fetched anew, which is how an issuer rotates its keys.
+type Fetcher struct {
+	// immutable after NewFetcher
+	http    *http.Client
+	now     func() time.Time
+	fetched func(ok bool)
+
+	flights singleflight.Group
+
+	mu sync.Mutex
+	// guarded by mu
+	sets map[string]*keySet
+}
+
+// keySet is immutable but for the times, which are guarded by Fetcher.mu.
+type keySet struct {
+	keys   []jose.JSONWebKey
+	loaded time.Time // when keys came; zero if they never did
+	tried  time.Time
+	err    error // of the last try
+}
+
+// NewFetcher makes a fetcher; fetched is told of each try.
+func NewFetcher(client *http.Client, now func() time.Time, fetched func(ok bool)) *Fetcher {
+	return &Fetcher{http: client, now: now, fetched: fetched, sets: map[string]*keySet{}}
+}
+
+// Keys implements KeySets.
+func (f *Fetcher) Keys(ctx context.Context, url, id string) ([]any, error) {
+	set := f.known(url)
+	looked := set == nil || f.outdated(set, id)
+	if looked {
+		var err error
+		if set, err = f.refresh(ctx, url); err != nil {
+			return nil, err
+		}
+	}
+	if set.loaded.IsZero() {
+		return nil, set.err
+	}
+	keys := set.named(id)
+	if len(keys) == 0 && (!looked || set.err != nil) {
+		return nil, errNotLooked
+	}
+	return keys, nil
+}
+
+// errNotLooked: the key may have been published since.
+var errNotLooked = errors.New("a key that the set did not have when it was last fetched")
+
+func (f *Fetcher) known(url string) *keySet {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.sets[url]
+}
+
+func (f *Fetcher) outdated(set *keySet, id string) bool {
+	now := f.now()
+	if now.Sub(set.tried) < retryAfter {
+		return false
+	}
+	return now.Sub(set.loaded) > freshFor || id != "" && len(set.named(id)) == 0
+}
+
+// named lists the keys with this id that verify signatures; a set of keys
+// without ids, or a token without one, has all of them tried.
+func (s *keySet) named(id string) []any {
+	var keys []any
+	for _, k := range s.keys {
+		if k.Use != "" && k.Use != "sig" || id != "" && k.KeyID != "" && k.KeyID != id {
+			continue
+		}
+		keys = append(keys, k.Key)
+	}
+	return keys
+}
+
+// refresh fetches the set, once for all who wait for it. What can't be fetched
+// leaves the set that is there, until it is too old.
+func (f *Fetcher) refresh(ctx context.Context, url string) (*keySet, error) {
+	done := f.flights.DoChan(url, func() (any, error) {
+		if set := f.known(url); set != nil && f.now().Sub(set.tried) < retryAfter {
+			return set, nil // somebody has just been there
+		}
+		// Not this caller's context: others wait, too.
+		fetchCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
+		defer cancel()
+		keys, err := f.fetch(fetchCtx, url)
+		f.fetched(err == nil)
+		return f.store(url, keys, err)
+	})
+	select {
+	case r := <-done:
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		return r.Val.(*keySet), nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (f *Fetcher) store(url string, keys []jose.JSONWebKey, err error) (*keySet, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now, old := f.now(), f.sets[url]
+	set := &keySet{keys: keys, loaded: now, tried: now}
+	if err != nil {
+		set = &keySet{tried: now, err: err}
+		if old != nil && now.Sub(old.loaded) < staleFor {
+			set.keys, set.loaded = old.keys, old.loaded
+		}
+	}
+	if old == nil && len(f.sets) >= setsMax {
+		for other := range f.sets { // any: the address of a set is cheap to fetch again
+			delete(f.sets, other)
+			break
+		}
+	}
+	f.sets[url] = set
+	return set, nil
+}
+
+func (f *Fetcher) fetch(ctx context.Context, url string) ([]jose.JSONWebKey, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, errors.New("fetch key set: its address is none")
+	}
+	req.Header.Set("Accept", "application/jwk-set+json, application/json")
+	resp, err := f.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("fetch key set: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("fetch key set: the issuer answered %s", resp.Status)
+	}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, setBytesMax+1))
+	if err != nil {
+		return nil, fmt.Errorf("fetch key set: %w", err)
+	}
+	if len(data) > setBytesMax {
+		return nil, fmt.Errorf("fetch key set: it has more than %d bytes", setBytesMax)
+	}
+	return parseSet(data)
+}
+
+// parseSet reads a set. Keys of a kind that is not known are left out, as they
+// may be for others (RFC 7517 5), and so are secret ones.
+func parseSet(data []byte) ([]jose.JSONWebKey, error) {
+	var doc struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if err := json.Unmarshal(data, &doc); err != nil || doc.Keys == nil {
+		return nil, errors.New("fetch key set: what the issuer answered is not a key set")
+	}
+	var keys []jose.JSONWebKey
+	for _, raw := range doc.Keys {
+		var k jose.JSONWebKey
+		if k.UnmarshalJSON(raw) == nil && k.Valid() && k.IsPublic() {
+			keys = append(keys, k)
+		}
+	}
+	return keys, nil
+}

@@ -1,0 +1,194 @@
+package token
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/golang-jwt/jwt/v5"
+
+	"github.com/carillon-rt/carillon/kit/leaktest"
+	"github.com/carillon-rt/carillon/proto/app"
+	"github.com/carillon-rt/carillon/proto/authz"
+)
+
+// issuer is a server that publishes what it is told to.
+type issuer struct {
+	*httptest.Server
+	body   atomic.Pointer[string]
+	status atomic.Int32
+	asked  atomic.Int32
+}
+
+func newIssuer(t testing.TB) *issuer {
+	t.Helper()
+	i := &issuer{}
+	i.status.Store(http.StatusOK)
+	i.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		i.asked.Add(1)
+		w.WriteHeader(int(i.status.Load()))
+		_, _ = w.Write([]byte(*i.body.Load()))
+	}))
+	t.Cleanup(i.Close)
+	return i
+}
+
+func (i *issuer) publish(t testing.TB, keys ...jose.JSONWebKey) {
+	t.Helper()
+	data, err := json.Marshal(jose.JSONWebKeySet{Keys: keys})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(data)
+	i.body.Store(&text)
+}
+
+// times is a clock that tests move.
+type times struct{ unix atomic.Int64 }
+
+func (c *times) now() time.Time       { return time.Unix(c.unix.Load(), 0) }
+func (c *times) pass(d time.Duration) { c.unix.Add(int64(d / time.Second)) }
+
+func fetcher(t testing.TB) (*Fetcher, *times) {
+	t.Helper()
+	c := &times{}
+	c.unix.Store(now.Unix())
+	client := &http.Client{Transport: &http.Transport{}}
+	t.Cleanup(client.CloseIdleConnections)
+	return NewFetcher(client, c.now, func(bool) {}), c
+}
+
+func edKey(t testing.TB) (ed25519.PublicKey, ed25519.PrivateKey) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return public, private
+}
+
+func TestKeysRotate(t *testing.T) {
+	leaktest.Check(t)
+	from := newIssuer(t)
+	f, clock := fetcher(t)
+	v := verifier(t, app.Token{JWKSURL: from.URL}, f)
+	onePublic, one := edKey(t)
+	twoPublic, two := edKey(t)
+	keyOf := func(public ed25519.PublicKey, id string) jose.JSONWebKey {
+		return jose.JSONWebKey{Key: public, KeyID: id, Use: "sig"}
+	}
+	check := func(step string, private ed25519.PrivateKey, id string, want authz.Reason, asked int32) {
+		t.Helper()
+		_, err := v.Connection(t.Context(), sign(t, "EdDSA", private, jwt.MapClaims{"sub": "7"}, id))
+		var e *Error
+		if want == "" && err != nil || want != "" && (!errors.As(err, &e) || e.Reason != want) {
+			t.Errorf("%s: %v, want %q", step, err, want)
+		}
+		if got := from.asked.Load(); got != asked {
+			t.Errorf("%s: the issuer was asked %d times, want %d", step, got, asked)
+		}
+	}
+	from.publish(t, keyOf(onePublic, "1"))
+	check("first", one, "1", "", 1)
+	check("again", one, "1", "", 1)
+	check("no key id", one, "", "", 1)
+	check("right id, wrong key", two, "1", authz.BadToken, 1)
+	from.publish(t, keyOf(onePublic, "1"), keyOf(twoPublic, "2"))
+	check("new key, too soon", two, "2", authz.Unavailable, 1)
+	clock.pass(retryAfter)
+	check("new key", two, "2", "", 2)
+	clock.pass(retryAfter)
+	check("unknown id", two, "3", authz.BadToken, 3)
+	from.status.Store(http.StatusInternalServerError)
+	clock.pass(freshFor + time.Second)
+	check("issuer away", two, "2", "", 4)
+	check("issuer away, no hammering", two, "2", "", 4)
+	clock.pass(staleFor)
+	check("issuer away for long", two, "2", authz.Unavailable, 5)
+	from.status.Store(http.StatusOK)
+	from.publish(t, keyOf(twoPublic, "2"))
+	clock.pass(retryAfter)
+	check("issuer is back", two, "2", "", 6)
+	check("old key is gone, perhaps", one, "1", authz.Unavailable, 6)
+	clock.pass(retryAfter)
+	check("old key is gone", one, "1", authz.BadToken, 7)
+}
+
+// One fetch serves all who wait for it.
+func TestFetchOnce(t *testing.T) {
+	leaktest.Check(t)
+	from := newIssuer(t)
+	f, _ := fetcher(t)
+	public, _ := edKey(t)
+	from.publish(t, jose.JSONWebKey{Key: public, KeyID: "1"})
+	var wait sync.WaitGroup
+	for range 50 {
+		wait.Go(func() {
+			if keys, err := f.Keys(t.Context(), from.URL, "1"); err != nil || len(keys) != 1 {
+				t.Errorf("%v, %v", keys, err)
+			}
+		})
+	}
+	wait.Wait()
+	if n := from.asked.Load(); n != 1 {
+		t.Errorf("the issuer was asked %d times, want once", n)
+	}
+}
+
+func TestBadSets(t *testing.T) {
+	leaktest.Check(t)
+	from := newIssuer(t)
+	for name, body := range map[string]string{
+		"nothing": "", "text": "hello", "list": "[]", "object": "{}", "wrong type": `{"keys":{}}`, "huge": `{"keys":[` + strings.Repeat(" ", setBytesMax) + `]}`,
+	} {
+		f, _ := fetcher(t)
+		from.body.Store(&body)
+		if keys, err := f.Keys(t.Context(), from.URL, ""); err == nil {
+			t.Errorf("%s: accepted, %v", name, keys)
+		}
+	}
+	f, _ := fetcher(t)
+	if _, err := f.Keys(t.Context(), "http://127.0.0.1:1/", ""); err == nil {
+		t.Error("a set of nobody is there")
+	}
+}
+
+// Keys of other kinds, for encryption and secret ones are left out.
+func TestOtherKeysInSet(t *testing.T) {
+	public, private := edKey(t)
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{
+		{Key: public, KeyID: "a"},
+		{Key: private, KeyID: "secret"},
+		{Key: []byte("0123456789abcdef"), KeyID: "symmetric"},
+		{Key: &rsaKey.PublicKey, KeyID: "enc", Use: "enc"},
+		{Key: &rsaKey.PublicKey},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(set), `{"keys":[`, `{"keys":[{"kty":"quantum","kid":"q"},7,null,{"kty":"RSA","n":"!"},`, 1)
+	keys, err := parseSet([]byte(text))
+	if err != nil || len(keys) != 3 {
+		t.Fatalf("%d keys, %v; want 3", len(keys), err)
+	}
+	s := &keySet{keys: keys}
+	for id, want := range map[string]int{"": 2, "a": 2, "enc": 1, "secret": 1, "q": 1} {
+		if got := len(s.named(id)); got != want {
+			t.Errorf("%d keys fit %q, want %d", got, id, want)
+		}
+	}
+}
