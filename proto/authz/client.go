@@ -28,7 +28,8 @@ type Client struct {
 }
 
 // Connect asks whether a connection may be, and who it is: by its token, else
-// by the app's connect hook, else anonymous where that is allowed.
+// by the app's connect hook, else anonymous where that is allowed. Who has
+// shown nothing is refused as Forbidden.
 // Subject: subject.AuthConnect.
 type Connect struct {
 	Client
@@ -40,7 +41,9 @@ type Connect struct {
 }
 
 // Refresh asks whether a connection may live longer: by a new token, or the
-// refresh hook if Token is "". Subject: subject.AuthRefresh.
+// refresh hook if Token is "". A refusal without a Verdict leaves the
+// connection as it is; that it ends is Credentials.Expired of an answer that
+// allows. Subject: subject.AuthRefresh.
 type Refresh struct {
 	Client
 	Token string `json:"token,omitempty"`
@@ -59,8 +62,10 @@ type Publish struct {
 	Client
 	Channel string `json:"channel"`
 	Data    []byte `json:"data,omitempty"`
-	// Subscribed: the connection is subscribed to the channel now.
+	// Subscribed: the connection is subscribed to the channel now. Granted: the
+	// subscription's grant allows it to publish.
 	Subscribed bool `json:"subscribed,omitempty"`
+	Granted    bool `json:"granted,omitempty"`
 }
 
 // RPC carries a client's call to the application. Subject: subject.AuthRPC.
