@@ -42,7 +42,7 @@ func (o *Override) Apply(g *authz.Grant) {
 	g.ForcePosition, g.ForceRecovery = o.ForcePositioning.value(), o.ForceRecovery.value()
 }
 
-var errNotJSON = errors.New("its base64 form does not hold JSON, which it must")
+var errNotJSON = errors.New("it is not JSON, which it must be")
 
 // Info reads JSON that comes as it is or in base64; it is "" if there is none,
 // and else valid, without white space.
@@ -58,8 +58,8 @@ func Info(raw json.RawMessage, b64 string) (string, error) {
 	return out.String(), nil
 }
 
-// Data reads data that comes as JSON or, whatever it is, in base64; nil if
-// there is none. JSON loses its white space.
+// Data reads data that comes as it is or in base64; nil if there is none. JSON
+// loses its white space.
 func Data(raw json.RawMessage, b64 string) ([]byte, error) {
 	if b64 != "" {
 		data, err := base64.StdEncoding.DecodeString(b64)
@@ -72,8 +72,8 @@ func Data(raw json.RawMessage, b64 string) ([]byte, error) {
 		return nil, nil
 	}
 	var out bytes.Buffer
-	if err := json.Compact(&out, raw); err != nil {
-		return nil, errors.New("is not JSON")
+	if json.Compact(&out, raw) != nil {
+		return bytes.Clone(raw), nil
 	}
 	return out.Bytes(), nil
 }

@@ -1,0 +1,166 @@
+// Package rules evaluates the conditions (CEL expressions) of policies. It
+// knows what an expression may use and how much it may cost, and nothing of
+// what follows from it.
+package rules
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"cel.dev/cel-go/cel"
+
+	"github.com/carillon-rt/carillon/proto/app"
+)
+
+const (
+	// textBytesMax is the length of the longest expression.
+	textBytesMax = 4 << 10
+	// costMax bounds an evaluation, in CEL's units: about one for each step.
+	costMax = 10_000
+)
+
+// Question is what an expression looks at.
+type Question struct {
+	Channel string
+	User    string // "" for nobody
+	Client  string // id of the connection
+	// Meta and Info are what the connect decision said, JSON or "". Claims are
+	// those of the subscription's token; nil if it has none.
+	Meta, Info string
+	Claims     map[string]json.RawMessage
+	// Data is what is published.
+	Data []byte
+}
+
+// Rule is a compiled expression. It may be used by many goroutines at once.
+type Rule struct{ program cel.Program }
+
+// errCost says that an evaluation was ended.
+var errCost = fmt.Errorf("the expression costs more than %d steps", costMax)
+
+// environment is what expressions may use. Values that come from JSON are
+// dynamic: whether a field is there is for the expression to ask.
+func environment() (*cel.Env, error) {
+	return cel.NewEnv(
+		cel.Variable("channel", cel.StringType),
+		cel.Variable("user", cel.StringType),
+		cel.Variable("client", cel.StringType),
+		cel.Variable("meta", cel.DynType),
+		cel.Variable("info", cel.DynType),
+		cel.Variable("claims", cel.MapType(cel.StringType, cel.DynType)),
+		cel.Variable("data", cel.DynType),
+		cel.ParserExpressionSizeLimit(textBytesMax),
+		cel.ParserRecursionLimit(50),
+	)
+}
+
+// Compile compiles an expression. The error says where it is wrong, on one
+// line.
+func Compile(text string) (*Rule, error) {
+	env, err := environment()
+	if err != nil {
+		return nil, fmt.Errorf("CEL: %w", err)
+	}
+	ast, issues := env.Compile(text)
+	if issues.Err() != nil {
+		first := issues.Errors()[0]
+		return nil, fmt.Errorf("column %d: %s", max(first.Location.Column()+1, 1), strings.ReplaceAll(first.Message, "\n", " "))
+	}
+	if out := ast.OutputType(); !out.IsExactType(cel.BoolType) && !out.IsExactType(cel.DynType) {
+		return nil, fmt.Errorf("it gives %s, want a condition, such as user != \"\"", out)
+	}
+	program, err := env.Program(ast, cel.CostLimit(costMax), cel.EvalOptions(cel.OptOptimize))
+	if err != nil {
+		return nil, err
+	}
+	return &Rule{program}, nil
+}
+
+// Holds evaluates the rule. An error (a field that is not there, a cost over
+// the limit) is not a yes.
+func (r *Rule) Holds(q *Question) (bool, error) {
+	vars, err := q.variables()
+	if err != nil {
+		return false, err
+	}
+	out, _, err := r.program.Eval(vars)
+	if err != nil {
+		if strings.Contains(err.Error(), "cost limit") {
+			return false, errCost
+		}
+		return false, err
+	}
+	holds, ok := out.Value().(bool)
+	if !ok {
+		return false, fmt.Errorf("the expression gave %s, want true or false", out.Type().TypeName())
+	}
+	return holds, nil
+}
+
+func (q *Question) variables() (map[string]any, error) {
+	meta, err := decoded([]byte(q.Meta))
+	if err != nil {
+		return nil, errors.New("meta is not JSON")
+	}
+	info, err := decoded([]byte(q.Info))
+	if err != nil {
+		return nil, errors.New("info is not JSON")
+	}
+	claims := map[string]any{}
+	for name, raw := range q.Claims {
+		if claims[name], err = decoded(raw); err != nil {
+			return nil, errors.New("claims are not JSON")
+		}
+	}
+	data, err := decoded(q.Data)
+	if err != nil {
+		data = string(q.Data) // binary, or text of its own
+	}
+	return map[string]any{
+		"channel": q.Channel, "user": q.User, "client": q.Client, "meta": meta, "info": info, "claims": claims, "data": data,
+	}, nil
+}
+
+// decoded gives JSON as expressions see it; nothing is an empty object.
+func decoded(raw []byte) (any, error) {
+	if len(raw) == 0 {
+		return map[string]any{}, nil
+	}
+	var v any
+	err := json.Unmarshal(raw, &v)
+	return v, err
+}
+
+// OfPolicy are the rules of a policy; nil where there is none.
+type OfPolicy struct{ Subscribe, Publish *Rule }
+
+// Mistake is an expression that does not compile.
+type Mistake struct {
+	Policy int    // its place in the app's list
+	Field  string // subscribe_if or publish_if
+	Err    error
+}
+
+// OfApp compiles the rules of an app's policies, in their order.
+func OfApp(a *app.App) ([]OfPolicy, []Mistake) {
+	rules := make([]OfPolicy, len(a.Policies))
+	var mistakes []Mistake
+	for i := range a.Policies {
+		p := &a.Policies[i]
+		for _, f := range []struct {
+			field, text string
+			to          **Rule
+		}{{"subscribe_if", p.SubscribeIf, &rules[i].Subscribe}, {"publish_if", p.PublishIf, &rules[i].Publish}} {
+			if f.text == "" {
+				continue
+			}
+			var err error
+			if *f.to, err = Compile(f.text); err != nil {
+				mistakes = append(mistakes, Mistake{i, f.field, err})
+			}
+		}
+	}
+	return rules, mistakes
+}
