@@ -196,7 +196,7 @@ func startSecond(t testing.TB, srv *natstest.TestServer, nc *nats.Conn) {
 
 func TestNewRefusesBadConfig(t *testing.T) {
 	for name, cfg := range map[string]authsvc.Config{
-		"no queue": {}, "negative workers": {Workers: -1, Queue: 1}, "huge queue": {Queue: 1 << 30},
+		"no queue": {Waiting: 1}, "negative workers": {Workers: -1, Queue: 1, Waiting: 1}, "huge queue": {Queue: 1 << 30, Waiting: 1}, "nobody waits": {Queue: 1},
 	} {
 		if err := cfg.Validate(); err == nil {
 			t.Errorf("%s: accepted", name)

@@ -1,6 +1,8 @@
 package authsvc
 
 import (
+	"strconv"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/carillon-rt/carillon/kit/telemetry"
@@ -11,6 +13,7 @@ import (
 const (
 	outcomeAllow     = "allow"
 	outcomeMalformed = "malformed"
+	outcomeBusy      = "busy" // too many wait for the application
 )
 
 // endpointMetrics are the resolved children of one endpoint.
@@ -23,6 +26,10 @@ type metrics struct {
 	seconds  *prometheus.HistogramVec
 	outcomes *prometheus.CounterVec
 	lost     prometheus.Counter
+
+	waiting    prometheus.Gauge
+	ruleErrors *prometheus.CounterVec
+	keySets    *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -32,11 +39,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(1e-6, 4, 10),
 		}, []string{"endpoint"})),
 		outcomes: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "carillon_authsvc_decisions_total", Help: "Decisions: allow, malformed, or the reason of the refusal.",
+			Name: "carillon_authsvc_decisions_total", Help: "Decisions: allow, malformed, busy, or the reason of the refusal.",
 		}, []string{"endpoint", "reason"})),
 		lost: telemetry.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "carillon_authsvc_answers_lost_total", Help: "Answers that could not be given to NATS.",
 		})),
+		waiting: telemetry.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "carillon_authsvc_waiting", Help: "Decisions that are being made and may wait for the application.",
+		})),
+		ruleErrors: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "carillon_authsvc_rule_errors_total", Help: "Conditions of policies that could not be evaluated, which is a no.",
+		}, []string{"app"})),
+		keySets: telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "carillon_authsvc_key_set_fetches_total", Help: "Tries to fetch the key set of an issuer of tokens.",
+		}, []string{"ok"})),
 	}
 }
 
@@ -45,10 +61,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 func (m *metrics) endpoint(name string) endpointMetrics {
 	e := endpointMetrics{seconds: m.seconds.WithLabelValues(name), outcomes: map[string]prometheus.Counter{}}
 	for _, outcome := range []string{
-		outcomeAllow, outcomeMalformed, string(authz.BadSignature), string(authz.BadData),
-		string(authz.TooLarge), string(authz.Forbidden), string(authz.Unavailable),
+		outcomeAllow, outcomeMalformed, outcomeBusy, string(authz.BadSignature), string(authz.BadData),
+		string(authz.TooLarge), string(authz.Forbidden), string(authz.Unavailable), string(authz.BadToken),
+		string(authz.TokenExpired), string(authz.NoChannel), string(authz.NoMethod), string(authz.NotAvailable),
 	} {
 		e.outcomes[outcome] = m.outcomes.WithLabelValues(name, outcome)
 	}
 	return e
 }
+
+func (m *metrics) keySetFetched(ok bool) { m.keySets.WithLabelValues(strconv.FormatBool(ok)).Inc() }

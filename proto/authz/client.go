@@ -41,9 +41,8 @@ type Connect struct {
 }
 
 // Refresh asks whether a connection may live longer: by a new token, or the
-// refresh hook if Token is "". A refusal without a Verdict leaves the
-// connection as it is; that it ends is Credentials.Expired of an answer that
-// allows. Subject: subject.AuthRefresh.
+// refresh hook if Token is "". That it ends is Credentials.Expired of an
+// answer that allows. Subject: subject.AuthRefresh.
 type Refresh struct {
 	Client
 	Token string `json:"token,omitempty"`

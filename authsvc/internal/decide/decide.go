@@ -1,10 +1,13 @@
-// Package decide holds the authorization decisions as pure functions: a
-// request and the apps in, a Decision out. It knows no NATS, clock or network.
+// Package decide makes the authorization decisions: a request and the apps in,
+// a Decision out. It knows no NATS, clock or network; the application is asked
+// through Hooks.
 package decide
 
 import (
+	"context"
 	"strings"
 
+	"github.com/carillon-rt/carillon/authsvc/internal/rules"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/channel"
@@ -15,13 +18,25 @@ import (
 type Apps interface {
 	// ByID gives the app with this id, nil if there is none.
 	ByID(id string) *app.App
+	// All lists the apps that there are now.
+	All() []*app.App
 }
 
-// Subscribe decides whether a connection may subscribe to a channel. What the
-// name or a policy protects needs a signature of one of the app's keys; a
-// public channel is allowed. Whatever is odd is refused (fail closed).
-func Subscribe(apps Apps, req *authz.Subscribe) authz.Decision {
-	a, refusal := findApp(apps, req.App)
+// MayWait says whether the decision about a subscription may have to wait for
+// somebody else.
+func (d *Decider) MayWait(req *authz.Subscribe) bool {
+	if req.Client != nil {
+		return true
+	}
+	a := d.apps.ByID(req.App)
+	return a != nil && req.Auth == "" && subscribeHook(a, a.Effective(req.Channel)) != nil
+}
+
+// subscribeSigned decides about a connection that shows signatures. What the
+// name or a policy protects needs one of one of the app's keys, or the hook's
+// yes; a public channel is allowed. Whatever is odd is refused (fail closed).
+func (d *Decider) subscribeSigned(ctx context.Context, req *authz.Subscribe) authz.Decision {
+	a, refusal := findApp(d.apps, req.App)
 	if a == nil {
 		return refusal
 	}
@@ -29,12 +44,37 @@ func Subscribe(apps Apps, req *authz.Subscribe) authz.Decision {
 		return authz.Refuse(authz.BadData, "channel is not a name: "+err.Error())
 	}
 	kind := a.Effective(req.Channel)
+	decision := d.bySignature(ctx, a, kind, req)
+	if !decision.Allow || kind.User {
+		return decision
+	}
+	q := &rules.Question{Channel: req.Channel, Client: req.SocketID}
+	switch {
+	case decision.User != nil:
+		q.User, q.Info = decision.User.ID, decision.User.Info
+	case req.User != nil:
+		q.User, q.Info = req.User.ID, req.User.Info
+	}
+	if !d.subscribeIf(a, kind, q) {
+		return conditionFails()
+	}
+	return decision
+}
+
+func (d *Decider) bySignature(ctx context.Context, a *app.App, kind app.Effective, req *authz.Subscribe) authz.Decision {
+	h := subscribeHook(a, kind)
 	switch {
 	case kind.User:
 		return ownChannel(req)
 	case strings.HasPrefix(req.Channel, "#"):
 		return authz.Refuse(authz.Forbidden, "channel names that begin with # are reserved")
-	case !kind.Private:
+	case !onList(req):
+		return authz.Refuse(authz.Forbidden, "only the signed-in users in its name may subscribe to "+quote(req.Channel))
+	case kind.Users && !kind.Private:
+		return authz.Decision{Allow: true}
+	case h != nil && req.Auth == "":
+		return d.signedByHook(ctx, a, h, kind, req)
+	case h == nil && !kind.Private:
 		return authz.Decision{Allow: true}
 	case strings.Contains(req.Channel, ":"):
 		// "a:b" with no data and "a" with data "b" have the same string to sign.
@@ -46,6 +86,40 @@ func Subscribe(apps Apps, req *authz.Subscribe) authz.Decision {
 		return refusal
 	}
 	return authz.Decision{Allow: true}
+}
+
+// onList says whether the name lets the signed-in user in.
+func onList(req *authz.Subscribe) bool {
+	user := ""
+	if req.User != nil {
+		user = req.User.ID
+	}
+	return channel.AllowsUser(req.Channel, user)
+}
+
+// signedByHook asks the subscribe hook about a connection that showed no
+// signature. A member of a presence channel is the signed-in user.
+func (d *Decider) signedByHook(ctx context.Context, a *app.App, h *app.Hook, kind app.Effective, req *authz.Subscribe) authz.Decision {
+	if kind.Presence && req.User == nil {
+		return authz.Refuse(authz.BadData, "a presence channel needs a connection that has signed in, or a signature with channel_data")
+	}
+	client := &authz.Client{App: a.ID, ID: req.SocketID, Transport: "websocket", Protocol: "pusher", Encoding: "json"}
+	if req.User != nil {
+		client.User, client.Info = req.User.ID, req.User.Info
+	}
+	decision := d.subscribeByHook(ctx, a, h, client, req)
+	if !decision.Allow {
+		return decision
+	}
+	given := decision.Grant
+	if !kind.Presence {
+		return authz.Decision{Allow: true}
+	}
+	user := *req.User
+	if given.Info != "" {
+		user.Info = given.Info
+	}
+	return member(a, user)
 }
 
 // joinPresence decides about a presence channel and names the member.

@@ -152,7 +152,7 @@ func TestSubscribe(t *testing.T) {
 				tc.req.App = "3"
 			}
 			tc.req.SocketID, tc.req.Key = "1234.1234", docKey
-			check(t, decide.Subscribe(testApps(t), &tc.req), tc.allow, tc.reason, tc.user, tc.message)
+			check(t, decider(testApps(t)).Subscribe(t.Context(), &tc.req), tc.allow, tc.reason, tc.user, tc.message)
 		})
 	}
 }
@@ -238,7 +238,7 @@ func FuzzSubscribe(f *testing.F) {
 		if user != "" {
 			req.User = &authz.User{ID: user, RawID: `"x"`}
 		}
-		d := decide.Subscribe(apps, &req)
+		d := decider(apps).Subscribe(t.Context(), &req)
 		if !d.Allow {
 			if d.Reason == "" || d.Message == "" {
 				t.Fatalf("refusal without a reason: %+v", d)
@@ -266,8 +266,8 @@ func FuzzSubscribe(f *testing.F) {
 }
 
 func BenchmarkSubscribe(b *testing.B) {
-	apps := testApps(b)
 	data := `{"user_id":"10","user_info":{"name":"Mr. Channels"}}`
+	asks := decider(testApps(b))
 	for _, bc := range []struct {
 		name string
 		req  authz.Subscribe
@@ -279,7 +279,7 @@ func BenchmarkSubscribe(b *testing.B) {
 		b.Run(bc.name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				if d := decide.Subscribe(apps, &bc.req); !d.Allow {
+				if d := asks.Subscribe(b.Context(), &bc.req); !d.Allow {
 					b.Fatal(d)
 				}
 			}
