@@ -93,7 +93,7 @@ func unmarshal(data []byte, v reflect.Value) error {
 	fields := fieldsOf(v.Type())
 	for len(data) > 0 {
 		n, wireType, size := protowire.ConsumeTag(data)
-		if size < 0 {
+		if size < 0 || n > protowire.MaxValidNumber {
 			return errProtobuf
 		}
 		data = data[size:]
@@ -175,7 +175,7 @@ func unmarshalEntry(data []byte, m reflect.Value) error {
 	}
 	for len(data) > 0 {
 		n, wireType, size := protowire.ConsumeField(data)
-		if size < 0 {
+		if size < 0 || n > protowire.MaxValidNumber {
 			return errProtobuf
 		}
 		_, _, tag := protowire.ConsumeTag(data)

@@ -1,0 +1,632 @@
+package hook
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	gstatus "google.golang.org/grpc/status"
+
+	"github.com/carillon-rt/carillon/kit/await"
+	"github.com/carillon-rt/carillon/kit/leaktest"
+	"github.com/carillon-rt/carillon/kit/natstest"
+	"github.com/carillon-rt/carillon/proto/app"
+	"github.com/carillon-rt/carillon/proto/authz"
+)
+
+func TestMain(m *testing.M) { leaktest.Main(m) }
+
+// heard is a request as an application's server got it; bodies of gRPC come as
+// JSON.
+type heard struct {
+	path    string
+	headers map[string]string
+	body    string
+}
+
+// backend is an application's server of one of the three kinds.
+type backend struct {
+	url   string
+	reply atomic.Pointer[reply]
+
+	mu sync.Mutex
+	// guarded by mu
+	heard []heard
+}
+
+// reply is what the server does next. Its body is JSON, also for gRPC.
+type reply struct {
+	body   string
+	raw    []byte // instead of body, for gRPC
+	status int    // 0 is success; HTTP's number for each kind
+	hang   chan struct{}
+}
+
+func (b *backend) says(r reply) { b.reply.Store(&r) }
+
+func (b *backend) hears(h heard) reply {
+	b.mu.Lock()
+	b.heard = append(b.heard, h)
+	b.mu.Unlock()
+	r := *b.reply.Load()
+	if r.hang != nil {
+		<-r.hang
+	}
+	return r
+}
+
+func (b *backend) requests() []heard {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]heard(nil), b.heard...)
+}
+
+func httpBackend(t testing.TB) *backend {
+	t.Helper()
+	b := &backend{}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		h := heard{path: r.Method + " " + r.URL.Path, headers: map[string]string{}, body: string(body)}
+		for name := range r.Header {
+			h.headers[strings.ToLower(name)] = r.Header.Get(name)
+		}
+		say := b.hears(h)
+		if say.status >= 300 && say.status < 400 {
+			w.Header().Set("Location", "/elsewhere")
+		}
+		w.WriteHeader(max(say.status, 200))
+		_, _ = io.WriteString(w, say.body)
+	}))
+	t.Cleanup(srv.Close)
+	b.url = srv.URL + "/hook"
+	return b
+}
+
+func natsBackend(t testing.TB, nc *nats.Conn) *backend {
+	t.Helper()
+	b := &backend{url: "nats:hooks.test"}
+	sub, err := nc.Subscribe("hooks.test", func(msg *nats.Msg) {
+		h := heard{headers: map[string]string{}, body: string(msg.Data)}
+		for name := range msg.Header {
+			h.headers[strings.ToLower(name)] = msg.Header.Get(name)
+		}
+		go func() { // so that one that hangs does not hold up the others
+			say := b.hears(h)
+			out := nats.NewMsg(msg.Reply)
+			out.Data = []byte(say.body)
+			if say.status != 0 {
+				out.Header.Set(errorHeader, "500")
+			}
+			_ = nc.PublishMsg(out)
+		}()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sub.Unsubscribe() })
+	return b
+}
+
+// grpcBackend reads and writes messages with the descriptors of proxyFile,
+// which know nothing of our structs.
+func grpcBackend(t testing.TB) *backend {
+	t.Helper()
+	b := &backend{}
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := proxyFile(t)
+	srv := grpc.NewServer(grpc.ForceServerCodec(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
+		method, _ := grpc.MethodFromServerStream(stream)
+		kind := method[strings.LastIndexByte(method, '/')+1:]
+		var in []byte
+		if err := stream.RecvMsg(&in); err != nil {
+			return err
+		}
+		h := heard{path: method, headers: map[string]string{}, body: messages.toJSON(t, kind+"Request", in)}
+		md, _ := metadata.FromIncomingContext(stream.Context())
+		for name, values := range md {
+			h.headers[name] = values[0]
+		}
+		say := b.hears(h)
+		switch {
+		case say.status == http.StatusTooManyRequests:
+			return gstatus.Error(codes.ResourceExhausted, "hidden")
+		case say.status >= 500:
+			return gstatus.Error(codes.Unavailable, "hidden")
+		case say.status != 0:
+			return gstatus.Error(codes.Unimplemented, "hidden")
+		}
+		out := say.raw
+		if out == nil {
+			out = messages.fromJSON(t, kind+"Response", say.body)
+		}
+		return stream.SendMsg(&out)
+	}))
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(lis) }()
+	t.Cleanup(func() {
+		srv.Stop()
+		<-done
+	})
+	b.url = "grpc://" + lis.Addr().String()
+	return b
+}
+
+// world is a client and one backend of each kind.
+type world struct {
+	client   *Client
+	log      *bytes.Buffer
+	now      *atomic.Int64 // milliseconds
+	backends map[string]*backend
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	leaktest.Check(t)
+	conns := natstest.Server(t).Conns(t)
+	w := &world{log: &bytes.Buffer{}, now: &atomic.Int64{}}
+	w.now.Store(time.Date(2026, 1, 31, 12, 0, 0, 0, time.UTC).UnixMilli())
+	var mu sync.Mutex
+	log := slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return w.log.Write(p)
+	}), nil))
+	w.client = New(conns.Req, log, nil, func() time.Time { return time.UnixMilli(w.now.Load()) })
+	t.Cleanup(func() {
+		if err := w.client.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w.backends = map[string]*backend{"http": httpBackend(t), "grpc": grpcBackend(t), "nats": natsBackend(t, conns.Req)}
+	return w
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func (w *world) pass(d time.Duration) { w.now.Add(d.Milliseconds()) }
+
+func connectCall(h *app.Hook) *Call {
+	return &Call{
+		App: "1", Hook: h, Kind: Connect, Client: &authz.Client{},
+		Request: &ConnectRequest{From: From{Client: "c1", Transport: "websocket", Protocol: "centrifugo", Encoding: "json"}},
+	}
+}
+
+func (w *world) count(h *app.Hook, outcome string) int {
+	return int(testutil.ToFloat64(w.client.metrics.total.WithLabelValues("1", h.Name, outcome)))
+}
+
+var from1 = From{Client: "c1", Transport: "websocket", Protocol: "centrifugo", Encoding: "json"}
+
+// Each kind of question arrives as it is, and each answer, over each way.
+func TestQuestionsAndAnswers(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []struct {
+		kind    Kind
+		method  string
+		request Request
+		body    string // of the request as JSON; zero fields of gRPC are left out there
+		answer  string
+		out     Answer
+		want    any
+	}{
+		{
+			Connect, "Connect", &ConnectRequest{From: from1, Data: json.RawMessage(`{"a":"<1>"}`), Name: "js", Version: "1.0", Channels: []string{"x", "y"}},
+			`{"client":"c1","transport":"websocket","protocol":"centrifugo","encoding":"json","data":{"a":"<1>"},"name":"js","version":"1.0","channels":["x","y"]}`,
+			`{"result":{"user":"7","expire_at":1769864400,"info":{"a":1},"b64info":"MQ==","data":[1],"b64data":"Mg==","channels":["x","y"],"meta":{"m":1},"unknown":1,"caps":[],
+			  "subs":{"z":{"expire_at":5,"info":1,"data":2,"override":{"presence":{"value":true},"join_leave":{"value":false},"force_recovery":{"value":true},"force_positioning":{},"force_push_join_leave":{"value":true}}},"e":{}}}}`,
+			&Response[ConnectResult]{}, nil,
+		},
+		{
+			Refresh, "Refresh", &RefreshRequest{From: from1, User: "7", Meta: json.RawMessage(`{"m":1}`)},
+			`{"client":"c1","transport":"websocket","protocol":"centrifugo","encoding":"json","user":"7","meta":{"m":1}}`,
+			`{"result":{"expired":true,"expire_at":-1,"info":1,"b64info":"Mg==","meta":3}}`,
+			&Response[RefreshResult]{}, &Response[RefreshResult]{Result: &RefreshResult{true, -1, json.RawMessage(`1`), "Mg==", json.RawMessage(`3`)}},
+		},
+		{
+			Subscribe, "Subscribe", &SubscribeRequest{From: from1, User: "7", Channel: "news", Token: "t", Meta: json.RawMessage(`1`), B64Data: "AA=="},
+			`{"client":"c1","transport":"websocket","protocol":"centrifugo","encoding":"json","user":"7","channel":"news","token":"t","meta":1,"b64data":"AA=="}`,
+			`{"result":{"expire_at":5,"info":1,"data":"x","override":{"presence":{"value":true}},"allow":["pub","hst"]}}`,
+			&Response[SubscribeResult]{}, nil,
+		},
+		{
+			SubRefresh, "SubRefresh", &SubRefreshRequest{From: from1, User: "7", Channel: "news", Meta: json.RawMessage(`1`)},
+			`{"client":"c1","transport":"websocket","protocol":"centrifugo","encoding":"json","user":"7","channel":"news","meta":1}`,
+			`{"result":{"expired":true,"expire_at":9,"info":1,"b64info":"Mg=="}}`,
+			&Response[SubRefreshResult]{}, &Response[SubRefreshResult]{Result: &SubRefreshResult{true, 9, json.RawMessage(`1`), "Mg=="}},
+		},
+		{
+			Publish, "Publish", &PublishRequest{From: from1, User: "7", Channel: "news", Data: json.RawMessage(`{}`), Meta: json.RawMessage(`1`)},
+			`{"client":"c1","transport":"websocket","protocol":"centrifugo","encoding":"json","user":"7","channel":"news","data":{},"meta":1}`,
+			`{"result":{"data":1,"b64data":"Mg==","skip_history":true,"tags":{"a":"b","c":""},"idempotency_key":"k","delta":true}}`,
+			&Response[PublishResult]{}, &Response[PublishResult]{Result: &PublishResult{json.RawMessage(`1`), "Mg==", true, map[string]string{"a": "b", "c": ""}, "k", true}},
+		},
+		{
+			RPC, "RPC", &RPCRequest{From: from1, User: "7", Method: "m", Data: json.RawMessage(`null`), Meta: json.RawMessage(`1`)},
+			`{"client":"c1","transport":"websocket","protocol":"centrifugo","encoding":"json","user":"7","method":"m","data":null,"meta":1}`,
+			`{"error":{"code":1000,"message":"m","temporary":true},"disconnect":{"code":4500,"reason":"r"}}`,
+			&Response[RPCResult]{}, &Response[RPCResult]{Error: &Error{1000, "m", true}, Disconnect: &Disconnect{4500, "r"}},
+		},
+	} {
+		for way, b := range w.backends {
+			h := &app.Hook{Name: way, URL: b.url}
+			b.says(reply{body: c.answer})
+			c.out = reflect.New(reflect.TypeOf(c.out).Elem()).Interface().(Answer)
+			err := w.client.Ask(t.Context(), &Call{App: "1", Hook: h, Kind: c.kind, Client: &authz.Client{}, Request: c.request}, c.out)
+			if err != nil {
+				t.Errorf("%s over %s: %v", c.kind, way, err)
+				continue
+			}
+			all := b.requests()
+			got := all[len(all)-1]
+			if got.body != c.body {
+				t.Errorf("%s over %s sent\n%s, want\n%s", c.kind, way, got.body, c.body)
+			}
+			if way == "grpc" && (got.path != "/centrifugal.centrifugo.proxy.CentrifugoProxy/"+c.method || got.headers["type"] != string(c.kind)) {
+				t.Errorf("%s over gRPC called %s with type %q", c.kind, got.path, got.headers["type"])
+			}
+			if way != "grpc" && got.headers["carillon-hook"] != string(c.kind) {
+				t.Errorf("%s over %s has headers %v", c.kind, way, got.headers)
+			}
+			want := c.want
+			if want == nil {
+				want = reflect.New(reflect.TypeOf(c.out).Elem()).Interface()
+				if err := json.Unmarshal([]byte(c.answer), want); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if !reflect.DeepEqual(c.out, want) {
+				a, _ := json.Marshal(c.out)
+				b, _ := json.Marshal(want)
+				t.Errorf("%s over %s gave\n%s, want\n%s", c.kind, way, a, b)
+			}
+		}
+	}
+}
+
+func TestNoResult(t *testing.T) {
+	w := newWorld(t)
+	for way, b := range w.backends {
+		for _, body := range []string{`{}`, `{"result":null}`, `{"result":{}}`} {
+			if way == "grpc" && strings.Contains(body, "null") {
+				continue
+			}
+			h := &app.Hook{Name: way, URL: b.url}
+			b.says(reply{body: body})
+			var out Response[ConnectResult]
+			if err := w.client.Ask(t.Context(), connectCall(h), &out); err != nil || (out.Result != nil) != strings.Contains(body, "{}}") {
+				t.Errorf("%s over %s: %+v, %v", body, way, out, err)
+			}
+		}
+	}
+}
+
+// Answers that are none say so, are counted and logged once, and tell neither
+// clients nor the log what was in them.
+func TestBadAnswers(t *testing.T) {
+	w := newWorld(t)
+	release := make(chan struct{})
+	defer close(release)
+	for _, c := range []struct {
+		name string
+		ways string
+		say  reply
+		want string
+	}{
+		{"late", "http grpc nats", reply{hang: release, body: `{}`}, timeout},
+		{"500", "http", reply{status: 500, body: `{"result":{"user":"hidden"}}`}, overloaded},
+		{"503", "http grpc", reply{status: 503}, overloaded},
+		{"429", "http grpc", reply{status: 429}, overloaded},
+		{"404", "http grpc", reply{status: 404, body: `{"result":{}}`}, status},
+		{"201", "http", reply{status: 201, body: `{"result":{}}`}, status},
+		{"204", "http", reply{status: 204}, status},
+		{"302", "http", reply{status: 302, body: `{"result":{}}`}, status},
+		{"service error", "nats", reply{status: 500, body: `{"result":{}}`}, status},
+		{"empty", "http nats", reply{}, malformed},
+		{"text", "http nats", reply{body: "hidden"}, malformed},
+		{"page", "http nats", reply{body: "<html>hidden</html>"}, malformed},
+		{"half", "http nats", reply{body: `{"result":{"user":"hidden"`}, malformed},
+		{"two", "http nats", reply{body: `{"result":{}}{"hidden":1}`}, malformed},
+		{"null", "http nats", reply{body: `null`}, malformed},
+		{"list", "http nats", reply{body: `["hidden"]`}, malformed},
+		{"number for text", "http nats", reply{body: `{"result":{"user":7}}`}, malformed},
+		{"text for number", "http nats", reply{body: `{"result":{"expire_at":"hidden"}}`}, malformed},
+		{"text for result", "http nats", reply{body: `{"result":"hidden"}`}, malformed},
+		{"negative code", "http nats", reply{body: `{"error":{"code":-1}}`}, malformed},
+		{"text for channels", "http nats", reply{body: `{"result":{"channels":"hidden"}}`}, malformed},
+		{"huge", "http", reply{body: `{"result":{"user":"` + strings.Repeat("x", answerBytesMax) + `"}}`}, malformed},
+		{"huge", "grpc", reply{body: `{"result":{"user":"` + strings.Repeat("x", answerBytesMax) + `"}}`}, overloaded}, // ResourceExhausted is how gRPC says it
+		{"no message", "grpc", reply{raw: []byte("hidden")}, malformed},
+		{"cut", "grpc", reply{raw: []byte{0x0a, 0x7f, 1}}, malformed},
+		{"wrong type", "grpc", reply{raw: []byte{0x08, 1}}, malformed},
+		{"wrong type inside", "grpc", reply{raw: []byte{0x0a, 2, 0x08, 1}}, malformed},
+		{"user is no text", "grpc", reply{raw: []byte{0x0a, 3, 0x0a, 1, 0xff}}, malformed},
+	} {
+		for way := range strings.SplitSeq(c.ways, " ") {
+			b := w.backends[way]
+			h := &app.Hook{Name: way + " " + c.name, URL: b.url, Timeout: 50 * time.Millisecond}
+			if c.want != timeout {
+				h.Timeout = 10 * time.Second
+			}
+			b.says(c.say)
+			out := Response[ConnectResult]{Result: &ConnectResult{User: "before"}}
+			err := w.client.Ask(t.Context(), connectCall(h), &out)
+			var f *Failure
+			if !errors.As(err, &f) || f.Outcome != c.want {
+				t.Errorf("%s over %s: %v, want %s", c.name, way, err, c.want)
+			}
+			if out.Result == nil || out.Result.User != "before" {
+				t.Errorf("%s over %s left half an answer: %+v", c.name, way, out)
+			}
+			if w.count(h, c.want) != 1 {
+				t.Errorf("%s over %s was not counted as %s", c.name, way, c.want)
+			}
+			if !strings.Contains(w.log.String(), h.Name) {
+				t.Errorf("%s over %s: the log does not say so", c.name, way)
+			}
+		}
+	}
+	for line := range strings.SplitSeq(w.log.String(), "\n") {
+		if strings.Contains(line, "hidden") && !strings.Contains(line, "grpc") {
+			t.Errorf("the log repeats an answer: %s", line)
+		}
+	}
+}
+
+func TestNobodyThere(t *testing.T) {
+	w := newWorld(t)
+	for name, h := range map[string]*app.Hook{
+		"http":     {Name: "h", URL: "http://user:hidden@127.0.0.1:1/hidden?x=hidden"},
+		"grpc":     {Name: "g", URL: "grpc://127.0.0.1:1"},
+		"nats":     {Name: "n", URL: "nats:nobody"},
+		"no url":   {Name: "u"},
+		"no https": {Name: "s", URL: strings.Replace(w.backends["http"].url, "http", "https", 1)},
+	} {
+		var out Response[ConnectResult]
+		err := w.client.Ask(t.Context(), connectCall(h), &out)
+		var f *Failure
+		if !errors.As(err, &f) || f.Outcome != unreachable && f.Outcome != overloaded {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if strings.Contains(w.log.String(), "hidden") {
+		t.Errorf("the log tells a credential: %s", w.log)
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	w := newWorld(t)
+	for way, b := range w.backends {
+		h := &app.Hook{
+			Name: way, URL: b.url, Headers: map[string]string{"X-Static": "own", "X-Both": "own"},
+			ForwardHeaders: []string{"Cookie", "X-Both", "X-Real", "X-Bad"}, EmulatedHeaders: []string{"Authorization", "X-Real"},
+		}
+		b.says(reply{body: `{}`})
+		c := connectCall(h)
+		c.Client = &authz.Client{
+			Headers:  map[string]string{"cookie": "a=b", "x-both": "client", "x-real": "real", "x-other": "no", "x-bad": "a\r\nb: c"},
+			Emulated: map[string]string{"authorization": "token", "x-real": "emulated", "cookie": "emulated", "x-static": "emulated"},
+		}
+		var out Response[ConnectResult]
+		if err := w.client.Ask(t.Context(), c, &out); err != nil {
+			t.Errorf("%s: %v", way, err)
+			continue
+		}
+		got := b.requests()[0].headers
+		for name, want := range map[string]string{
+			"x-static": "own", "x-both": "own", "cookie": "a=b", "x-real": "real", "authorization": "token", "x-other": "", "x-bad": "", "b": "",
+		} {
+			if got[name] != want {
+				t.Errorf("%s over %s is %q, want %q", name, way, got[name], want)
+			}
+		}
+	}
+}
+
+// Only so many requests are under way; who finds the line full, or no time
+// left, is told at once.
+func TestConcurrency(t *testing.T) {
+	w := newWorld(t)
+	b := w.backends["http"]
+	release := make(chan struct{})
+	b.says(reply{hang: release, body: `{}`})
+	h := &app.Hook{Name: "one", URL: b.url, Concurrency: 2, Timeout: 20 * time.Second}
+	var wait sync.WaitGroup
+	var failed atomic.Int32
+	ask := func() {
+		var out Response[ConnectResult]
+		if w.client.Ask(t.Context(), connectCall(h), &out) != nil {
+			failed.Add(1)
+		}
+	}
+	for range 2 + 2*inLine {
+		wait.Go(ask)
+	}
+	e := w.client.endpoint(connectCall(h))
+	await.True(t, "all to wait", func() bool { return e.waiting.Load() == 2*inLine && len(b.requests()) == 2 })
+	ask()
+	if failed.Load() != 1 || w.count(h, full) != 1 {
+		t.Errorf("%d failed, %d of them found the line full; want one", failed.Load(), w.count(h, full))
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := w.client.Ask(ctx, connectCall(h), &Response[ConnectResult]{}); err == nil {
+		t.Error("an answer for who has gone")
+	}
+	close(release)
+	wait.Wait()
+	if n := len(b.requests()); n != 2+2*inLine || failed.Load() != 1 {
+		t.Errorf("%d requests, %d failed", n, failed.Load())
+	}
+}
+
+// A hook that fails is left alone, and tried again.
+func TestBreakerOpens(t *testing.T) {
+	w := newWorld(t)
+	for way, b := range w.backends {
+		if way == "nats" {
+			continue // has no status for it
+		}
+		h := &app.Hook{Name: way, URL: b.url}
+		ask := func() error { return w.client.Ask(t.Context(), connectCall(h), &Response[ConnectResult]{}) }
+		b.says(reply{status: 503})
+		for range breakAfter {
+			_ = ask()
+		}
+		if err := ask(); err == nil || w.count(h, open) != 1 || len(b.requests()) != breakAfter {
+			t.Errorf("%s: %v after %d requests", way, err, len(b.requests()))
+		}
+		if got := testutil.ToFloat64(w.client.metrics.open.WithLabelValues("1", way)); got != 1 {
+			t.Errorf("%s: the gauge says %v", way, got)
+		}
+		w.pass(breakFirst)
+		_ = ask() // the trial fails
+		_ = ask()
+		w.pass(breakFirst)
+		_ = ask()
+		if n := len(b.requests()); n != breakAfter+1 {
+			t.Errorf("%s: %d requests, want %d", way, n, breakAfter+1)
+		}
+		b.says(reply{body: `{}`})
+		w.pass(breakFirst)
+		for range 2 {
+			if err := ask(); err != nil {
+				t.Errorf("%s: back again: %v", way, err)
+			}
+		}
+	}
+	if lines := strings.Count(w.log.String(), "\n"); lines > 4 {
+		t.Errorf("%d lines were logged:\n%s", lines, w.log)
+	}
+}
+
+func TestCache(t *testing.T) {
+	w := newWorld(t)
+	for way, b := range w.backends {
+		h := &app.Hook{Name: way, URL: b.url, Cache: time.Minute, ForwardHeaders: []string{"cookie"}}
+		ask := func(kind Kind, client, user, cookie string) string {
+			t.Helper()
+			c := &Call{App: "1", Hook: h, Kind: kind, Client: &authz.Client{Headers: map[string]string{"cookie": cookie}}}
+			who := From{Client: client, Transport: "websocket", Encoding: "json"}
+			if kind == Publish {
+				c.Request = &PublishRequest{From: who, User: user, Channel: "x"}
+				_ = w.client.Ask(t.Context(), c, &Response[PublishResult]{})
+				return ""
+			}
+			c.Request = &SubscribeRequest{From: who, User: user, Channel: "x"}
+			var out Response[SubscribeResult]
+			if err := w.client.Ask(t.Context(), c, &out); err != nil || out.Result == nil {
+				return "none"
+			}
+			if from := c.Request.from(); from.Client != client || from.Transport != "websocket" {
+				t.Errorf("the request was changed: %+v", from)
+			}
+			return string(out.Result.Info)
+		}
+		check := func(step string, got, want string, requests int) {
+			t.Helper()
+			if n := len(b.requests()); got != want || n != requests {
+				t.Errorf("%s, %s: %q after %d requests, want %q after %d", way, step, got, n, want, requests)
+			}
+		}
+		b.says(reply{body: `{"result":{"info":1}}`})
+		check("first", ask(Subscribe, "c1", "7", "a"), "1", 1)
+		b.says(reply{body: `{"result":{"info":2}}`})
+		check("another connection", ask(Subscribe, "c2", "7", "a"), "1", 1)
+		check("another user", ask(Subscribe, "c1", "8", "a"), "2", 2)
+		check("another cookie", ask(Subscribe, "c1", "7", "b"), "2", 3)
+		w.pass(time.Minute)
+		check("too old", ask(Subscribe, "c1", "7", "a"), "2", 4)
+		b.says(reply{status: 500})
+		check("no answer", ask(Subscribe, "c1", "9", "a"), "none", 5)
+		check("which is not kept", ask(Subscribe, "c1", "9", "a"), "none", 6)
+		b.says(reply{body: `{"error":{"code":1,"temporary":true}}`})
+		check("not now", ask(Subscribe, "c1", "9", "a"), "none", 7)
+		check("which is not kept either", ask(Subscribe, "c1", "9", "a"), "none", 8)
+		b.says(reply{body: `{"error":{"code":1}}`})
+		check("no", ask(Subscribe, "c1", "9", "a"), "none", 9)
+		check("which is", ask(Subscribe, "c1", "9", "a"), "none", 9)
+		check("publish", ask(Publish, "c1", "9", "a"), "", 10)
+		check("publish is always asked", ask(Publish, "c1", "9", "a"), "", 11)
+		changed := *h
+		changed.IncludeMeta = true
+		h = &changed
+		check("other settings", ask(Subscribe, "c1", "7", "a"), "none", 12)
+	}
+}
+
+// Who ask the same at the same time share an answer.
+func TestAskOnce(t *testing.T) {
+	w := newWorld(t)
+	b := w.backends["http"]
+	release := make(chan struct{})
+	b.says(reply{hang: release, body: `{"result":{"user":"7"}}`})
+	h := &app.Hook{Name: "x", URL: b.url, Cache: time.Minute, Timeout: 20 * time.Second}
+	var wait sync.WaitGroup
+	started := make(chan struct{}, 20)
+	for range 20 {
+		wait.Go(func() {
+			started <- struct{}{}
+			var out Response[ConnectResult]
+			if err := w.client.Ask(t.Context(), connectCall(h), &out); err != nil || out.Result.User != "7" {
+				t.Errorf("%+v, %v", out, err)
+			}
+		})
+	}
+	for range 20 {
+		<-started
+	}
+	await.True(t, "the request", func() bool { return len(b.requests()) == 1 })
+	close(release)
+	wait.Wait()
+	if n := len(b.requests()); n != 1 {
+		t.Errorf("%d requests, want one", n)
+	}
+}
+
+func TestEncode(t *testing.T) {
+	for _, c := range []struct {
+		data   string
+		binary bool
+		raw    string
+		b64    string
+	}{{"", false, "", ""}, {"", true, "", ""}, {`{"a":1}`, false, `{"a":1}`, ""}, {`{"a":1}`, true, "", "eyJhIjoxfQ=="}, {"\x00", false, "", "AA=="}} {
+		if raw, b64 := Encode([]byte(c.data), c.binary); string(raw) != c.raw || b64 != c.b64 {
+			t.Errorf("%q, binary %v: %q and %q", c.data, c.binary, raw, b64)
+		}
+	}
+}
+
+func TestMalformedIsCounted(t *testing.T) {
+	w := newWorld(t)
+	h := &app.Hook{Name: "x", URL: w.backends["http"].url}
+	w.client.Malformed(connectCall(h), errors.New("nonsense"))
+	if w.count(h, malformed) != 1 || !strings.Contains(w.log.String(), "nonsense") {
+		t.Errorf("not counted or not logged: %s", w.log)
+	}
+}
