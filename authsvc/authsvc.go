@@ -72,8 +72,8 @@ func New(cfg Config, deps service.Deps, apps *app.Registry) (*Service, error) {
 		return nil, errors.New("authsvc: there is no registry of apps")
 	}
 	for i, a := range apps.All() {
-		if err := CheckApp(fmt.Sprintf("apps[%d]", i), *a); err != nil {
-			return nil, fmt.Errorf("authsvc: %w", err)
+		if errs := CheckApp(fmt.Sprintf("apps[%d]", i), *a); len(errs) > 0 {
+			return nil, fmt.Errorf("authsvc: %w", errors.Join(errs...))
 		}
 	}
 	s := &Service{

@@ -1,7 +1,6 @@
 package authsvc
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 
@@ -37,8 +36,8 @@ func (c Config) Validate() error {
 
 // CheckApp says what of an app's settings the service could not use: keys of
 // tokens that can't be read and conditions that do not compile. at is the
-// app's place in the configuration, which each error begins with.
-func CheckApp(at string, a app.App) error {
+// app's place in the configuration, in which each error has its own.
+func CheckApp(at string, a app.App) []error {
 	var errs []error
 	for _, m := range decide.Check(&a) {
 		place := at
@@ -47,7 +46,7 @@ func CheckApp(at string, a app.App) error {
 		}
 		errs = append(errs, config.FieldErrorf(place+"."+m.Field, "%w", m.Err))
 	}
-	return errors.Join(errs...)
+	return errs
 }
 
 func (c Config) workers() int {

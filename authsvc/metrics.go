@@ -33,7 +33,7 @@ type metrics struct {
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
-	return &metrics{
+	m := &metrics{
 		seconds: telemetry.Register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "carillon_authsvc_decision_seconds", Help: "Time from taking a request to its answer.",
 			Buckets: prometheus.ExponentialBuckets(1e-6, 4, 10),
@@ -54,6 +54,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "carillon_authsvc_key_set_fetches_total", Help: "Tries to fetch the key set of an issuer of tokens.",
 		}, []string{"ok"})),
 	}
+	for _, ok := range []bool{true, false} {
+		m.keySets.WithLabelValues(strconv.FormatBool(ok)) // exported from 0
+	}
+	return m
 }
 
 // endpoint resolves the children, so that counting takes no look-up by labels

@@ -130,8 +130,14 @@ func (c *Config) Validate() error {
 	} else if _, err := app.NewRegistry(c.Apps); err != nil && c.validApps() {
 		errs = append(errs, config.FieldErrorf("apps", "%w", err))
 	}
+	for i, a := range c.Apps {
+		errs = append(errs, authsvc.CheckApp(fmt.Sprintf("apps[%d]", i), a)...)
+	}
 	if c.needsSecrets() {
 		errs = append(errs, c.missingSecrets()...)
+	}
+	if c.Roles.Has(Auth) {
+		errs = append(errs, c.missingCredentials()...)
 	}
 	if c.Dev.Page && !c.Roles.All() {
 		errs = append(errs, config.FieldErrorf("dev.page", "needs every role in this process"))
@@ -154,6 +160,27 @@ func (c *Config) missingSecrets() []error {
 			if k.Secret == "" {
 				errs = append(errs, config.FieldErrorf(fmt.Sprintf("apps[%d].keys[%d].secret", i, j), "is empty: authsvc and api sign with it; give secret or secret_file"))
 			}
+		}
+		for j, k := range a.Centrifugo.APIKeys {
+			if k.Secret == "" && c.Roles.Has(API) {
+				errs = append(errs, config.FieldErrorf(fmt.Sprintf("apps[%d].centrifugo.api_keys[%d].secret", i, j), "is empty: anybody would have it; give secret or secret_file"))
+			}
+		}
+	}
+	return errs
+}
+
+// missingCredentials reports what authsvc alone needs: addresses of hooks, and a way for Centrifugo's clients to connect.
+func (c *Config) missingCredentials() []error {
+	var errs []error
+	for i, a := range c.Apps {
+		for j, h := range a.Hooks {
+			if h.URL == "" {
+				errs = append(errs, config.FieldErrorf(fmt.Sprintf("apps[%d].hooks[%d].url", i, j), "is empty: authsvc asks there; give url, such as https://example.com/hooks, or url_file"))
+			}
+		}
+		if f := a.Centrifugo; f.Enabled && !f.Anonymous && f.ConnectHook == "" && !f.Token.IsSet() {
+			errs = append(errs, config.FieldErrorf(fmt.Sprintf("apps[%d].centrifugo", i), "nobody could connect: set token (hmac_secret, public_keys or jwks_url), connect_hook or anonymous: true"))
 		}
 	}
 	return errs

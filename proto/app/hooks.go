@@ -109,14 +109,17 @@ func (h Hook) validate() error {
 	}
 	for _, list := range [][]string{h.ForwardHeaders, h.EmulatedHeaders} {
 		for _, name := range list {
-			if !headerName(name) {
-				return fmt.Errorf("hook %q: %q is not the name of a header", h.Name, name)
+			if err := passable(name); err != nil {
+				return fmt.Errorf("hook %q: %w", h.Name, err)
 			}
 		}
 	}
 	for name, value := range h.Headers {
-		if !headerName(name) || strings.ContainsAny(value, "\r\n\x00") {
-			return fmt.Errorf("hook %q: headers: %q is not a header, or its value has line breaks", h.Name, name)
+		if err := passable(name); err != nil {
+			return fmt.Errorf("hook %q: headers: %w", h.Name, err)
+		}
+		if strings.ContainsFunc(value, func(r rune) bool { return r < 0x20 || r > 0x7e }) {
+			return fmt.Errorf("hook %q: headers: the value of %q has line breaks, or characters that are not ASCII", h.Name, name)
 		}
 	}
 	return nil
@@ -150,6 +153,23 @@ func (h Hook) validateURL() error {
 		return nil
 	}
 	return fmt.Errorf("url begins with %q; %s", u.Scheme, want)
+}
+
+// ownHeaders are those that requests to hooks have anyway.
+var ownHeaders = []string{
+	"carillon-hook", "connection", "content-encoding", "content-length", "content-type", "host", "keep-alive", "te", "trailer", "transfer-encoding", "type", "upgrade",
+}
+
+// passable says what is wrong with a header that a hook is to get.
+func passable(name string) error {
+	lower := strings.ToLower(name)
+	switch {
+	case !headerName(name):
+		return fmt.Errorf("%q is not the name of a header", name)
+	case slices.Contains(ownHeaders, lower), strings.HasPrefix(lower, "grpc-"), strings.HasSuffix(lower, "-bin"):
+		return fmt.Errorf("header %q can't be passed on: requests to hooks have one of their own", name)
+	}
+	return nil
 }
 
 // headerName says whether name may be that of an HTTP header.
