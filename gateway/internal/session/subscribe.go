@@ -6,6 +6,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
+	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/presence"
@@ -42,8 +43,8 @@ func (s *Session) subscribe(cmd *dialect.Command) dialect.Reason {
 			return s.refuseSubscription(name, dialect.Unauthorized,
 				"only the user that it belongs to, once signed in, may subscribe to "+name)
 		}
-	case eff.Private:
-		return s.authorize(sub, cmd)
+	case eff.MustAsk():
+		return s.authorize(sub, eff, cmd)
 	}
 	sub.state = Attaching
 	s.add(sub)
@@ -61,8 +62,10 @@ func (s *Session) validChannel(name string) error {
 	return channel.Validate(name)
 }
 
-func (s *Session) authorize(sub subscription, cmd *dialect.Command) dialect.Reason {
-	if cmd.Auth == "" {
+// authorize asks. Without a signature only a hook can say yes to a protected
+// channel; to one that is not, but has a condition, anybody may come.
+func (s *Session) authorize(sub subscription, eff app.Effective, cmd *dialect.Command) dialect.Reason {
+	if hooked := eff.Rules != nil && eff.Rules.SubscribeHook != ""; cmd.Auth == "" && eff.Private && !hooked {
 		return s.refuseSubscription(sub.name, dialect.Unauthorized,
 			"the channel "+sub.name+" needs authorization: subscribe with auth")
 	}
@@ -97,7 +100,9 @@ func (s *Session) Authorized(id uint32, d authz.Decision, wish *resume.Wish, _ i
 		rawID := d.User.RawID // on its own, so that the info is not kept
 		sub.member = &rawID
 	}
-	s.flags |= vouched
+	if sub.traits.has(private) { // a condition alone vouches for nobody
+		s.flags |= vouched
+	}
 	sub.state = Attaching
 	s.attach(sub, member, wish)
 }
