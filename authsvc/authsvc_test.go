@@ -40,7 +40,12 @@ func registry(t testing.TB) *app.Registry {
 // Run returned.
 func start(t testing.TB, srv *natstest.TestServer, node string, apps *app.Registry) (stop func() error) {
 	t.Helper()
-	svc, err := authsvc.New(authsvc.DefaultConfig(), srv.Deps(t, node, "authsvc"), apps)
+	return startWith(t, srv, node, authsvc.DefaultConfig(), apps)
+}
+
+func startWith(t testing.TB, srv *natstest.TestServer, node string, cfg authsvc.Config, apps *app.Registry) (stop func() error) {
+	t.Helper()
+	svc, err := authsvc.New(cfg, srv.Deps(t, node, "authsvc"), apps)
 	if err != nil {
 		t.Fatal(err)
 	}
