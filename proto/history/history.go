@@ -15,9 +15,14 @@ type Request struct {
 	AtLeast message.Position `json:"at_least,omitempty"`
 	// Cache asks for the channel's last value.
 	Cache bool `json:"cache,omitempty"`
-	// Limit asks for up to this many of the newest publications after Since.
-	Limit int              `json:"limit,omitempty"`
-	Since message.Position `json:"since,omitempty"`
+	// Limit asks for up to this many of the newest publications after Since
+	// and, if that is set, before Before.
+	Limit  int              `json:"limit,omitempty"`
+	Since  message.Position `json:"since,omitempty"`
+	Before message.Position `json:"before,omitempty"`
+	// Oldest asks for the oldest of them instead. Floor then says nothing of
+	// what Limit left out: see Reply.More.
+	Oldest bool `json:"oldest,omitempty"`
 	// Miss asks that a cache miss is reported by webhook.
 	Miss bool `json:"miss,omitempty"`
 }
@@ -33,6 +38,10 @@ type Reply struct {
 	// Limit or because a message carries no more. Recovery from a position is
 	// complete when the epochs match and it is >= Floor.
 	Floor message.Position `json:"floor,omitempty"`
+	// More: Entries are not all that was asked for, because of Limit or because
+	// a message carries no more. What is left out is newer than them if the
+	// oldest were asked for, else older.
+	More bool `json:"more,omitempty"`
 	// Applied: everything of the partition at or below it has been applied.
 	Applied message.Position `json:"applied,omitempty"`
 	// Newest is the highest sequence of the journal, all partitions together,

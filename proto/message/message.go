@@ -24,6 +24,9 @@ const (
 	SubscriptionCount Kind = 5 // Version is the count
 	UserOnline        Kind = 6 // on channel "#online-<id>"; UserID is the id
 	UserOffline       Kind = 7
+	// HistoryRemoved takes away what the journal has of the channel up to its
+	// place: history and cached value. Nobody is told.
+	HistoryRemoved Kind = 8
 )
 
 // Publication is one message on one channel.
@@ -55,6 +58,9 @@ type Publication struct {
 	IdempotencyKey string
 	// Tags are pairs of key and value.
 	Tags []Tag
+	// Transient is delivered to who is there, and is neither history nor a
+	// cached value, whatever the policy of its channel.
+	Transient bool
 	// Seq numbers the events of a presence owner: it rises within the chain of
 	// a presence shard and a partition. 0 on everything else.
 	Seq uint64
@@ -77,6 +83,9 @@ const (
 	hasTags
 	hasSeq
 )
+
+// isTransient stands apart from the fields: it has no bytes of its own.
+const isTransient = 1 << 13
 
 // Append appends p to dst: its length, then its fields.
 func (p *Publication) Append(dst []byte) []byte {
@@ -126,6 +135,7 @@ func (p *Publication) bits() uint64 {
 	set(p.IdempotencyKey != "", hasIdempotencyKey)
 	set(len(p.Tags) > 0, hasTags)
 	set(p.Seq != 0, hasSeq)
+	set(p.Transient, isTransient)
 	return b
 }
 
@@ -177,6 +187,7 @@ func (p *Publication) read(r *wire.Reader) error {
 	}
 	p.Kind = Kind(body.Byte())
 	bits := body.Uvarint()
+	p.Transient = bits&isTransient != 0
 	p.TimeMs = body.Uvarint()
 	p.App = body.String()
 	p.Channel = body.String()

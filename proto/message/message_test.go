@@ -34,6 +34,7 @@ var golden = []struct {
 		{Kind: SubscriptionCount, App: "1", Channel: "b", Version: 128, TimeMs: 128},
 		{Kind: MemberAdded, App: "1", Channel: "c", UserID: "7", Data: []byte("{}"), Version: 1, TimeMs: 16384},
 	}},
+	{"transient", []Publication{{Kind: Event, App: "1", Channel: "news", Data: []byte("hi"), TimeMs: 1, Transient: true}}},
 	{"chained", []Publication{
 		{Kind: MemberRemoved, App: "1", Channel: "c", UserID: "7", Version: 1, TimeMs: 1, Seq: 300},
 		{Kind: SubscriptionCount, App: "1", Channel: "b", Version: 2, TimeMs: 1, Seq: 301, Prev: 300},

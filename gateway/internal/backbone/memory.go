@@ -100,6 +100,7 @@ func (h *History) extend(q *resume.Question, partition int, now time.Time) *resu
 		return nil
 	}
 	h.grow(o, entries, reach.Top)
+	o.past.Floor = max(o.past.Floor, reach.Gone)
 	past := &resume.Past{Epoch: o.past.Epoch, Floor: o.past.Floor, Entries: entries}
 	q.Keep.Trim(past, now)
 	return past
@@ -116,7 +117,7 @@ func (h *History) grow(o *older, entries []resume.Entry, top message.Position) {
 // recall answers with what was delivered not long ago.
 func (h *History) recall(q *resume.Question, partition int, now time.Time) *resume.Past {
 	entries, reach := h.at.Recent(partition).Read(nil, q.Key, q.Since)
-	low := reach.Low
+	low := max(reach.Low, reach.Gone)
 	past := &resume.Past{Epoch: q.Mark.Epoch, Floor: low, Entries: entries}
 	q.Keep.Trim(past, now)
 	cut := past.Floor > low // nobody has more than this

@@ -146,7 +146,7 @@ func (in *Interest) Deliver(partition int, pos message.Position, pub *message.Pu
 	}
 	e := s.entries[key]
 	switch {
-	case e == nil:
+	case e == nil, pub.Kind == message.HistoryRemoved:
 	case pub.Kind == message.MemberAdded || pub.Kind == message.MemberRemoved:
 		in.member(s, e, pub)
 	case isTally(pub.Kind):

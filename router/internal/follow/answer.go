@@ -125,17 +125,31 @@ func (f *follower) lookUp(key channel.Key, req *history.Request, now time.Time) 
 		}
 	}
 	if req.Limit > 0 {
-		limit := min(req.Limit, limitMax)
-		kept := f.rings.Since(nil, key, req.Since, limit+1, now)
+		f.list(&out, key, req, now)
+	}
+	return out
+}
+
+// list puts the entries into the answer that were asked for, as far as a
+// message carries them. mu is held.
+func (f *follower) list(out *history.Reply, key channel.Key, req *history.Request, now time.Time) {
+	kept, more := f.rings.Between(nil, key, req.Since, req.Before, min(req.Limit, limitMax)+1, req.Oldest, now)
+	limit := min(req.Limit, limitMax)
+	if req.Oldest {
+		n := fitting(kept, limit)
+		out.More = more || n < len(kept)
+		kept = kept[:n]
+	} else {
 		cut := cutOff(kept, limit)
 		if cut > 0 {
 			out.Floor = max(out.Floor, kept[cut-1].Position)
 		}
-		for _, e := range kept[cut:] {
-			out.Entries = append(out.Entries, toEntry(e))
-		}
+		out.More = more || cut > 0
+		kept = kept[cut:]
 	}
-	return out
+	for _, e := range kept {
+		out.Entries = append(out.Entries, toEntry(e))
+	}
 }
 
 // firstMiss says whether this is the first miss since the channel had a value,
@@ -159,6 +173,16 @@ func cutOff(kept []rings.Entry, limit int) int {
 		bytes += len(kept[from].Data)
 	}
 	return from
+}
+
+// fitting is how many of the oldest entries fit into a reply.
+func fitting(kept []rings.Entry, limit int) int {
+	n, bytes := 0, 0
+	for n < len(kept) && n < limit && bytes+len(kept[n].Data) <= replyMax {
+		bytes += len(kept[n].Data)
+		n++
+	}
+	return n
 }
 
 func toEntry(e rings.Entry) history.Entry {

@@ -312,10 +312,14 @@ func (f *follower) apply(seq uint64, at time.Time, data []byte) error {
 	now := time.Now()
 	var pub message.Publication
 	for r.Next(&pub) {
-		if pub.Kind != message.Event { // client events are neither cached nor history
+		key := channel.Key{App: pub.App, Name: pub.Channel}
+		if pub.Kind == message.HistoryRemoved {
+			f.rings.Remove(key)
 			continue
 		}
-		key := channel.Key{App: pub.App, Name: pub.Channel}
+		if pub.Kind != message.Event || pub.Transient { // client events are neither cached nor history
+			continue
+		}
 		policy := f.policy(key)
 		if policy.Size <= 0 && policy.CacheTTL <= 0 && f.rings.Top(key) == 0 {
 			continue // in the journal for its idempotency key only

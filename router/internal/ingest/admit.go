@@ -60,7 +60,7 @@ func (a *admission) admit(pub *message.Publication, now time.Time) (journal.Item
 	if pub.TimeMs == 0 {
 		pub.TimeMs = uint64(now.UnixMilli())
 	}
-	it := journal.Item{Pub: pub, Durable: tenant.Effective(pub.Channel).Durable()}
+	it := journal.Item{Pub: pub, Durable: tenant.Effective(pub.Channel).Durable() && !pub.Transient}
 	if pub.IdempotencyKey != "" {
 		it.MsgID = journal.KeyID(pub.App, pub.Channel, pub.IdempotencyKey)
 		pub.IdempotencyKey = ""
@@ -75,7 +75,14 @@ func (a *admission) check(tenant *app.App, pub *message.Publication) error {
 	if err := channel.Validate(pub.Channel); err != nil {
 		return refuse(publisher.BadChannel, "%s", err.Error())
 	}
-	if pub.Kind != message.Event && pub.Kind != message.ClientEvent {
+	switch pub.Kind {
+	case message.Event, message.ClientEvent:
+	case message.HistoryRemoved:
+		if !tenant.Effective(pub.Channel).Durable() {
+			return refuse(publisher.BadPublication, "channel %s has no history that could be removed", clip(pub.Channel))
+		}
+		pub.Transient = false // else it would not get into the journal
+	default:
 		return refuse(publisher.BadPublication, "publications of kind %d are not published, only events are", pub.Kind)
 	}
 	if err := checkEvent(tenant, pub.Event); err != nil {

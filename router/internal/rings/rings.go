@@ -9,6 +9,7 @@
 package rings
 
 import (
+	"sort"
 	"time"
 
 	"github.com/carillon-rt/carillon/proto/channel"
@@ -223,17 +224,49 @@ func (s *Set) Cached(key channel.Key, now time.Time) (e Entry, left time.Duratio
 // oldest first. The read is complete when since >= Floor and nothing was cut
 // off by limit.
 func (s *Set) Since(dst []Entry, key channel.Key, since message.Position, limit int, now time.Time) []Entry {
+	dst, _ = s.Between(dst, key, since, 0, limit, false, now)
+	return dst
+}
+
+// Between appends to dst the publications above since and below before (0: to
+// the end), oldest first. Of those it gives the limit oldest, or newest, and
+// says whether there are more.
+func (s *Set) Between(dst []Entry, key channel.Key, since, before message.Position, limit int, oldest bool, now time.Time) (_ []Entry, more bool) {
 	r := s.rings[key]
 	if r == nil || limit <= 0 {
-		return dst
+		return dst, false
 	}
 	s.trim(r, now)
 	kept := r.entries[r.head:]
-	from := max(0, len(kept)-limit)
-	for from < len(kept) && kept[from].Position <= since {
-		from++
+	from := sort.Search(len(kept), func(i int) bool { return kept[i].Position > since })
+	till := len(kept)
+	if before != 0 {
+		till = sort.Search(len(kept), func(i int) bool { return kept[i].Position >= before })
 	}
-	return append(dst, kept[from:]...)
+	switch {
+	case till-from <= limit:
+	case oldest:
+		till, more = from+limit, true
+	default:
+		from, more = till-limit, true
+	}
+	return append(dst, kept[min(from, till):till]...), more
+}
+
+// Remove forgets the publications of a channel, as somebody wants it. Whoever
+// has seen the newest of them misses nothing.
+func (s *Set) Remove(key channel.Key) {
+	r := s.rings[key]
+	if r == nil {
+		return
+	}
+	for _, e := range r.entries[r.head:] {
+		r.floor = e.Position
+		s.bytes -= cost(e)
+	}
+	clear(r.entries)
+	r.entries, r.head = r.entries[:0], 0
+	s.dropCached(r)
 }
 
 // Floor is the position from which on a read is complete.

@@ -1,6 +1,7 @@
 package rings
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -45,6 +46,8 @@ func TestHistory(t *testing.T) {
 		{"expired", applyAll(five, 1, 2, 3), 2 * time.Minute, 0, 10, nil, 3},
 		{"no history keeps a floor", applyAll(Policy{CacheTTL: time.Hour}, 1, 2), 0, 0, 10, nil, 2},
 		{"not kept at all", applyAll(Policy{}, 7), 0, 0, 10, nil, 7},
+		{"removed", func(s *Set) { applyAll(five, 1, 2)(s); s.Remove(key("c")); applyAll(five, 4)(s) }, 0, 0, 10, []message.Position{4}, 2},
+		{"removed when there is nothing", func(s *Set) { s.Remove(key("c")); applyAll(five, 1)(s); s.Remove(key("d")) }, 0, 0, 10, []message.Position{1}, 0},
 		{"base", func(s *Set) { applyAll(five, 8)(s); s.RaiseBase(5) }, 0, 0, 10, []message.Position{8}, 5},
 	}
 	for _, tt := range tests {
@@ -65,6 +68,49 @@ func TestHistory(t *testing.T) {
 				t.Errorf("Floor = %d, want %d", f, tt.floor)
 			}
 		})
+	}
+}
+
+func TestBetween(t *testing.T) {
+	s := New(1 << 20)
+	applyAll(Policy{Size: 9}, 1, 2, 4, 5, 8)(s)
+	for _, tt := range []struct {
+		name          string
+		since, before message.Position
+		limit         int
+		oldest        bool
+		want          []message.Position
+		more          bool
+	}{
+		{"all", 0, 0, 5, false, []message.Position{1, 2, 4, 5, 8}, false},
+		{"newest", 0, 0, 2, false, []message.Position{5, 8}, true},
+		{"oldest", 0, 0, 2, true, []message.Position{1, 2}, true},
+		{"oldest since", 2, 0, 2, true, []message.Position{4, 5}, true},
+		{"oldest to the end", 4, 0, 2, true, []message.Position{5, 8}, false},
+		{"newest before", 0, 5, 2, false, []message.Position{2, 4}, true},
+		{"before a gap", 2, 7, 9, false, []message.Position{4, 5}, false},
+		{"nothing between", 5, 5, 9, true, nil, false},
+		{"before the first", 0, 1, 9, false, nil, false},
+		{"none", 0, 0, 0, true, nil, false},
+	} {
+		got, more := s.Between(nil, key("c"), tt.since, tt.before, tt.limit, tt.oldest, start)
+		if !slices.Equal(positions(got), tt.want) || more != tt.more {
+			t.Errorf("%s: %v, more %v; want %v, %v", tt.name, positions(got), more, tt.want, tt.more)
+		}
+	}
+}
+
+// A removal frees what it removes, and leaves no cached value.
+func TestRemove(t *testing.T) {
+	s := New(1 << 20)
+	applyAll(Policy{Size: 9, CacheTTL: time.Hour}, 1, 2, 4)(s)
+	s.Remove(key("c"))
+	if _, _, ok := s.Cached(key("c"), start); ok || s.Top(key("c")) != 4 {
+		t.Errorf("after a removal the cached value is there: %v; the top is %d, want 4", ok, s.Top(key("c")))
+	}
+	s.Expire(start, 10)
+	if s.Bytes() != 0 || s.Channels() != 0 || s.Floor(key("c"), start) != 4 {
+		t.Errorf("%d bytes and %d channels are left; the floor is %d, want 4", s.Bytes(), s.Channels(), s.Floor(key("c"), start))
 	}
 }
 

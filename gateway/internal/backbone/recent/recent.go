@@ -64,6 +64,7 @@ type batch struct {
 type place struct {
 	batch, offset int32
 	position      message.Position
+	removal       bool // of all before it
 }
 
 // New returns an empty window: nothing up to now is in it.
@@ -146,11 +147,22 @@ func (w *Window) Bytes() int {
 	return w.bytes
 }
 
-// Reach is what a Read has covered: nothing is missing above Low, which may be
-// above the position that it began at, and up to Top.
-type Reach struct{ Low, Top message.Position }
+// Reach is what a Read has covered.
+type Reach struct {
+	// Low is the position above which nothing is missing but what Gone says. It
+	// may be above the position that the read began at.
+	Low message.Position
+	// Gone is the newest position of what somebody had removed since then, 0 if
+	// nobody had.
+	Gone message.Position
+	// Top is up to where the read goes.
+	Top message.Position
+}
 
-// Read appends to dst the channel's publications above from.
+// Read appends to dst, which has some of the channel's publications up to
+// from, those above from, without changing what dst holds. When somebody had
+// the channel's history removed since then, what came before that is not in
+// the result.
 func (w *Window) Read(dst []resume.Entry, key channel.Key, from message.Position) ([]resume.Entry, Reach) {
 	segments, tail, reach := w.snapshot()
 	for _, s := range segments {
@@ -160,14 +172,18 @@ func (w *Window) Read(dst []resume.Entry, key channel.Key, from message.Position
 		if s.index == nil {
 			s.index = indexOf(s.batches)
 		}
-		dst = s.read(dst, key, from)
+		dst = s.read(dst, key, from, &reach.Gone)
 	}
 	for i := range tail {
 		if message.AfterBatch(tail[i].seq) <= from {
 			continue
 		}
 		each(tail[i], func(pos message.Position, _ int, pub *message.Publication) {
-			if pos > from && pub.App == key.App && pub.Channel == key.Name {
+			switch {
+			case pos <= from || pub.App != key.App || pub.Channel != key.Name:
+			case pub.Kind == message.HistoryRemoved:
+				dst = remove(dst, &reach.Gone)
+			default:
 				mine := *pub
 				dst = append(dst, resume.Entry{Position: pos, Publication: &mine})
 			}
@@ -176,12 +192,20 @@ func (w *Window) Read(dst []resume.Entry, key channel.Key, from message.Position
 	return dst, reach
 }
 
+// remove takes all entries away, and notes up to where.
+func remove(dst []resume.Entry, gone *message.Position) []resume.Entry {
+	if n := len(dst); n > 0 {
+		*gone = dst[n-1].Position
+	}
+	return nil // others may hold dst
+}
+
 // snapshot gives the segments that are closed, with the open one closed when
 // it has grown, else its batches.
 func (w *Window) snapshot() (closed []*segment, tail []batch, reach Reach) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	reach = Reach{w.low, w.top}
+	reach = Reach{Low: w.low, Top: w.top}
 	n := len(w.segments)
 	if n == 0 {
 		return nil, nil, reach
@@ -199,14 +223,14 @@ func indexOf(batches []batch) map[channel.Key][]place {
 	for i := range batches {
 		each(batches[i], func(pos message.Position, offset int, pub *message.Publication) {
 			key := channel.Key{App: pub.App, Name: pub.Channel}
-			index[key] = append(index[key], place{int32(i), int32(offset), pos})
+			index[key] = append(index[key], place{int32(i), int32(offset), pos, pub.Kind == message.HistoryRemoved})
 		})
 	}
 	return index
 }
 
-// each visits the events of a batch: nothing else is history. What cannot be
-// read was counted when it was delivered.
+// each visits the events of a batch that are history, and its end. What cannot
+// be read was counted when it was delivered.
 func each(b batch, visit func(pos message.Position, offset int, pub *message.Publication)) {
 	r := message.NewReader(b.data)
 	var pub message.Publication
@@ -215,15 +239,19 @@ func each(b batch, visit func(pos message.Position, offset int, pub *message.Pub
 		if !r.Next(&pub) {
 			return
 		}
-		if pub.Kind == message.Event {
+		if pub.Kind == message.Event && !pub.Transient || pub.Kind == message.HistoryRemoved {
 			visit(message.At(b.seq, r.Index()), offset, &pub)
 		}
 	}
 }
 
-func (s *segment) read(dst []resume.Entry, key channel.Key, from message.Position) []resume.Entry {
+func (s *segment) read(dst []resume.Entry, key channel.Key, from message.Position, gone *message.Position) []resume.Entry {
 	for _, p := range s.index[key] {
 		if p.position <= from {
+			continue
+		}
+		if p.removal {
+			dst = remove(dst, gone)
 			continue
 		}
 		if pub, err := message.Parse(s.batches[p.batch].data[p.offset:]); err == nil { // it was read before
