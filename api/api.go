@@ -13,9 +13,11 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/carillon-rt/carillon/api/internal/fleet"
 	"github.com/carillon-rt/carillon/api/internal/occupancy"
 	"github.com/carillon-rt/carillon/api/internal/publish"
 	"github.com/carillon-rt/carillon/api/internal/pusherapi"
+	"github.com/carillon-rt/carillon/api/internal/rate"
 	"github.com/carillon-rt/carillon/api/internal/webhook"
 	"github.com/carillon-rt/carillon/kit/cluster"
 	"github.com/carillon-rt/carillon/kit/plainhttp"
@@ -29,6 +31,9 @@ import (
 
 // headerBytes is the size limit of a request's head: lists of channels are in bodies, never in heads.
 const headerBytes = 32 << 10
+
+// connectionsMax is how many connections one answer lists.
+const connectionsMax = 10_000
 
 // stopSlack is what stopping may take beyond the timeout of what is under way.
 const stopSlack = 5 * time.Second
@@ -61,14 +66,18 @@ func New(cfg Config, deps service.Deps, apps *app.Registry) (*API, error) {
 		Partitions: cfg.Partitions, Timeout: cfg.PublishTimeout, Durable: durable(apps),
 	}, deps.NATS.Req, a.routers, time.Now)
 	a.handler = pusherapi.New(
-		pusherapi.Config{PathPrefix: cfg.PathPrefix, BodyMax: cfg.BodyMax, PublishTimeout: cfg.PublishTimeout},
+		pusherapi.Config{PathPrefix: cfg.PathPrefix, BodyMax: cfg.BodyMax},
 		pusherapi.Deps{
 			Apps: apps, Publish: publish.New(a.publisher, time.Now),
 			Reader: occupancy.New(deps.NATS.Req, occupancy.Config{
 				Partitions: cfg.Partitions, Timeout: cfg.QueryTimeout, ListMax: cfg.ListMax,
 			}),
-			Control: deps.NATS.Req, Ready: deps.NATS.Connected,
-			Log: deps.Log, Metrics: deps.Metrics, Tracer: deps.Tracer, Now: time.Now,
+			Rates: rate.New(time.Now()),
+			Fleet: fleet.New(deps.NATS.Req, deps.Cluster, fleet.Config{
+				TellTimeout: cfg.PublishTimeout, AskTimeout: cfg.QueryTimeout, ListMax: connectionsMax,
+			}),
+			Ready: deps.NATS.Connected,
+			Log:   deps.Log, Metrics: deps.Metrics, Tracer: deps.Tracer, Now: time.Now,
 		})
 	if cfg.Listen != "" {
 		if a.listener, err = net.Listen("tcp", cfg.Listen); err != nil {

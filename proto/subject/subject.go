@@ -95,6 +95,10 @@ func GatewaySnapshot(node string) string { return "car.gw." + node + ".snapshot"
 // GatewayControl reaches every gateway: terminate connections of a user.
 const GatewayControl = "car.gw-all.control"
 
+// GatewayQuestion asks every gateway about its connections: see
+// control.Question.
+const GatewayQuestion = "car.gw-all.question"
+
 // Publish is where routers take publish requests of an application's backend.
 func Publish(app string) string { return "car.pub." + app }
 

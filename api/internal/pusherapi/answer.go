@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/carillon-rt/carillon/api/internal/fleet"
 	"github.com/carillon-rt/carillon/api/internal/occupancy"
 	"github.com/carillon-rt/carillon/api/internal/publish"
 	"github.com/carillon-rt/carillon/kit/jsonx"
@@ -61,5 +62,5 @@ func (a answer) write(w http.ResponseWriter) {
 
 // unavailable says whether a repeat may succeed.
 func unavailable(err error) bool {
-	return publish.Retryable(err) || errors.Is(err, occupancy.ErrUnavailable) || errors.Is(err, errControl)
+	return publish.Retryable(err) || errors.Is(err, occupancy.ErrUnavailable) || errors.Is(err, fleet.ErrUnreachable)
 }

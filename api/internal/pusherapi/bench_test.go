@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/carillon-rt/carillon/api/internal/publish"
+	"github.com/carillon-rt/carillon/api/internal/rate"
 	"github.com/carillon-rt/carillon/kit/telemetry"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/message"
@@ -49,9 +50,9 @@ func triggers(tb testing.TB) func() {
 		tb.Fatal(err)
 	}
 	sender := &takeAll{}
-	h := New(Config{BodyMax: 1 << 20, PublishTimeout: time.Second}, Deps{
+	h := New(Config{BodyMax: 1 << 20}, Deps{
 		Apps: apps, Publish: publish.New(sender, time.Now), Log: slog.New(slog.DiscardHandler), Metrics: telemetry.NewMetrics(),
-		Tracer: noop.NewTracerProvider(), Now: time.Now,
+		Tracer: noop.NewTracerProvider(), Now: time.Now, Rates: rate.New(time.Now()),
 	})
 	body := `{"name":"message","channels":["private-room-17"],"data":"{\"text\":\"` + strings.Repeat("x", 200) + `\"}","socket_id":"123.456"}`
 	query := "auth_key=key&auth_timestamp=" + strconv.FormatInt(time.Now().Unix(), 10) + "&auth_version=1.0&body_md5=" + signature.BodyMD5([]byte(body))

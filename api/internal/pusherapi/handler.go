@@ -14,13 +14,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	"github.com/carillon-rt/carillon/api/internal/fleet"
 	"github.com/carillon-rt/carillon/api/internal/occupancy"
 	"github.com/carillon-rt/carillon/api/internal/publish"
+	"github.com/carillon-rt/carillon/api/internal/rate"
 	"github.com/carillon-rt/carillon/kit/telemetry"
 	"github.com/carillon-rt/carillon/proto/app"
 )
@@ -31,8 +32,6 @@ type Config struct {
 	PathPrefix string
 	// BodyMax is the size limit of a request body in bytes.
 	BodyMax int64
-	// PublishTimeout is how long a command to the gateways may take to leave. Triggers wait as long as Publish does.
-	PublishTimeout time.Duration
 }
 
 // Deps are what a Handler works with.
@@ -40,7 +39,8 @@ type Deps struct {
 	Apps    *app.Registry // with secrets
 	Publish *publish.Path
 	Reader  *occupancy.Reader
-	Control *nats.Conn   // carries commands to the gateways
+	Rates   *rate.Limits
+	Fleet   *fleet.Fleet // takes commands to the gateways
 	Ready   func() error // nil while requests can be served
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
@@ -58,8 +58,6 @@ type Handler struct {
 	tracer  trace.Tracer
 	tracing bool
 
-	rates rates
-
 	// atomic
 	saidRawData atomic.Bool
 }
@@ -73,7 +71,6 @@ func New(cfg Config, deps Deps) *Handler {
 		auth:    authenticator{apps: deps.Apps, prefix: cfg.PathPrefix, now: deps.Now},
 		tracer:  deps.Tracer.Tracer("carillon/api/pusher"),
 		tracing: !off,
-		rates:   rates{since: deps.Now()},
 	}
 }
 

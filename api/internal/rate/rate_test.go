@@ -1,4 +1,4 @@
-package pusherapi
+package rate
 
 import (
 	"testing"
@@ -11,7 +11,7 @@ func TestRates(t *testing.T) {
 	a, other := &app.App{ID: "1"}, &app.App{ID: "2"}
 	a.Limits.PublishesPerSecond, other.Limits.PublishesPerSecond = 10, 1
 	start := time.Unix(1_700_000_000, 0)
-	r := rates{since: start}
+	r := New(start)
 	for _, step := range []struct {
 		name string
 		of   *app.App
@@ -29,13 +29,13 @@ func TestRates(t *testing.T) {
 		{"in the end", a, 14100 * time.Millisecond, 1, 0},
 		{"nothing costs nothing", a, 14100 * time.Millisecond, 0, 0},
 	} {
-		if wait := r.take(step.of, step.n, start.Add(step.at)); wait != step.wait {
+		if wait := r.Take(step.of, step.n, start.Add(step.at)); wait != step.wait {
 			t.Errorf("%s: wait %s, want %s", step.name, wait, step.wait)
 		}
 	}
 	unlimited := &app.App{ID: "3"}
 	for range 1000 {
-		if r.take(unlimited, 100, start) != 0 {
+		if r.Take(unlimited, 100, start) != 0 {
 			t.Fatal("0 is no limit")
 		}
 	}
@@ -45,7 +45,7 @@ func TestSeconds(t *testing.T) {
 	for wait, want := range map[time.Duration]int{
 		time.Millisecond: 1, time.Second: 1, time.Second + 1: 2, 4100 * time.Millisecond: 5,
 	} {
-		if got := seconds(wait); got != want {
+		if got := Seconds(wait); got != want {
 			t.Errorf("%s is %d s, want %d", wait, got, want)
 		}
 	}
