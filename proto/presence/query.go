@@ -28,6 +28,11 @@ type Query struct {
 	// Prefix.
 	All    bool   `json:"all,omitempty"`
 	Prefix string `json:"prefix,omitempty"`
+	// Hash lists names that begin with # as well, which All leaves out unless
+	// Prefix has it.
+	Hash bool `json:"hash,omitempty"`
+	// Limit is how many channels All lists in one answer; 0 is as many as fit.
+	Limit int `json:"limit,omitempty"`
 	// After continues a list that an answer cut short: only names behind it; of
 	// Members, only those behind the one with this id.
 	After string `json:"after,omitempty"`

@@ -41,12 +41,15 @@ type Config struct {
 // Reader reads over NATS. It may be used by any goroutine.
 type Reader struct {
 	// immutable after New
-	nc  *nats.Conn
-	cfg Config
+	nc    *nats.Conn
+	cfg   Config
+	marks []mark // by partition
 }
 
 // New returns a reader that asks over nc.
-func New(nc *nats.Conn, cfg Config) *Reader { return &Reader{nc: nc, cfg: cfg} }
+func New(nc *nats.Conn, cfg Config) *Reader {
+	return &Reader{nc: nc, cfg: cfg, marks: make([]mark, cfg.Partitions)}
+}
 
 // Channel reads one channel's counts, and its members if asked to. The info of a channel without subscribers is zero. incomplete
 // says that not every gateway has reported yet.
@@ -92,6 +95,61 @@ func (r *Reader) Channels(ctx context.Context, app string, names []string) (info
 		return err
 	})
 	return infos, slices.Contains(partial, true), err
+}
+
+// ListQuery is a page of a list of occupied channels.
+type ListQuery struct {
+	Prefix string
+	// After is the name behind which the page begins, Limit how many channels
+	// it has at most.
+	After string
+	Limit int
+	// Keep says of a name whether it is listed; nil lists all.
+	Keep func(name string) bool
+}
+
+// Page reads a page of the occupied channels, sorted by name, those that begin with # among them, internal ones not. more says that
+// another page follows.
+func (r *Reader) Page(ctx context.Context, app string, q ListQuery) (infos []presence.ChannelInfo, more, incomplete bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Timeout)
+	defer cancel()
+	lists := make([][]presence.ChannelInfo, subject.PresenceShards)
+	partial := make([]bool, len(lists))
+	err = each(len(lists), func(shard int) error {
+		var err error
+		lists[shard], partial[shard], err = r.pageOfShard(ctx, shard, app, &q)
+		return err
+	})
+	if err != nil {
+		return nil, false, false, err
+	}
+	infos = slices.Concat(lists...)
+	slices.SortFunc(infos, func(a, b presence.ChannelInfo) int { return strings.Compare(a.Name, b.Name) })
+	if len(infos) > q.Limit {
+		infos, more = infos[:q.Limit], true
+	}
+	return infos, more, slices.Contains(partial, true), nil
+}
+
+// pageOfShard reads one channel more than the page has: they may all be of this shard.
+func (r *Reader) pageOfShard(ctx context.Context, shard int, app string, q *ListQuery) (infos []presence.ChannelInfo, partial bool, err error) {
+	ask := presence.Query{App: app, All: true, Prefix: q.Prefix, Hash: true, After: q.After, Limit: q.Limit + 1}
+	for {
+		answer, err := r.query(ctx, shard, ask)
+		if err != nil {
+			return nil, false, err
+		}
+		partial = partial || answer.Incomplete
+		for _, info := range answer.Channels {
+			if !strings.HasPrefix(info.Name, channel.OnlinePrefix) && (q.Keep == nil || q.Keep(info.Name)) {
+				infos = append(infos, info)
+			}
+		}
+		if !answer.More || len(answer.Channels) == 0 || len(infos) > q.Limit {
+			return infos, partial, nil
+		}
+		ask.After = answer.Channels[len(answer.Channels)-1].Name
+	}
 }
 
 // List reads the occupied channels whose names begin with prefix, sorted by name: all shards are asked. Internal channels are

@@ -49,7 +49,7 @@ func (s *Shard) list(q *presence.Query) (channels []presence.ChannelInfo, more b
 	var found []*room
 	for key, r := range s.census.rooms {
 		if key.App != q.App || key.Name <= q.After || !strings.HasPrefix(key.Name, q.Prefix) ||
-			(internal(key) && !strings.HasPrefix(q.Prefix, "#")) {
+			(internal(key) && !q.Hash && !strings.HasPrefix(q.Prefix, "#")) {
 			continue
 		}
 		found = append(found, r)
@@ -57,7 +57,7 @@ func (s *Shard) list(q *presence.Query) (channels []presence.ChannelInfo, more b
 	slices.SortFunc(found, func(a, b *room) int { return compare(a.key.Name, b.key.Name) })
 	bytes := 0
 	for _, r := range found {
-		if bytes += 2*len(r.key.Name) + entryBytes; bytes > s.cfg.ReplyBytes {
+		if bytes += 2*len(r.key.Name) + entryBytes; bytes > s.cfg.ReplyBytes || q.Limit > 0 && len(channels) == q.Limit {
 			return channels, true
 		}
 		channels = append(channels, describe(r))

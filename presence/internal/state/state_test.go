@@ -375,6 +375,10 @@ func TestList(t *testing.T) {
 	if a := f.shard.Query(&presence.Query{App: "1", All: true, After: "news-59"}, f.now); len(a.Channels) != 1 || a.Channels[0].Name != "other" {
 		t.Errorf("the rest: %+v", a)
 	}
+	a := f.shard.Query(&presence.Query{App: "1", All: true, Hash: true, Limit: 2}, f.now)
+	if len(a.Channels) != 2 || !a.More || a.Channels[0].Name != "#server-to-user-1" || a.Channels[1].Name != "news-00" {
+		t.Errorf("two of all: %+v", a)
+	}
 	for _, bad := range []presence.Query{{}, {App: "1"}, {Channel: "x"}} {
 		if a := f.shard.Query(&bad, f.now); a.Error == "" {
 			t.Errorf("query %+v is answered", bad)
