@@ -41,8 +41,6 @@ type Connection struct {
 	// Meta is what the application said of the connection: JSON or "".
 	Meta     string   `json:"meta,omitempty"`
 	Channels []string `json:"channels,omitempty"`
-	// ServerSide are those of Channels that the server subscribed it to.
-	ServerSide []string `json:"server_side,omitempty"`
 }
 
 // Numbers of one gateway and app.
@@ -52,6 +50,4 @@ type Numbers struct {
 	Users         int `json:"users"`
 	Channels      int `json:"channels"`
 	Subscriptions int `json:"subscriptions"`
-	// UptimeSeconds is how long the gateway has been running.
-	UptimeSeconds int64 `json:"uptime_seconds"`
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -99,6 +100,20 @@ func (f *Fleet) Connections(ctx context.Context, app string, of control.Select) 
 type Node struct {
 	cluster.Member
 	Numbers *control.Numbers
+}
+
+// Started is when this run of the node began, as its incarnation says; zero if
+// that says nothing.
+func (n *Node) Started() time.Time {
+	const digits = 16 // see cluster.NewIncarnation
+	if len(n.Incarnation) < digits {
+		return time.Time{}
+	}
+	micros, err := strconv.ParseInt(n.Incarnation[:digits], 16, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMicro(micros)
 }
 
 // Nodes lists the members of the cluster with what their gateways have of an
