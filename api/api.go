@@ -13,6 +13,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/carillon-rt/carillon/api/internal/authority"
+	"github.com/carillon-rt/carillon/api/internal/centrifugoapi"
 	"github.com/carillon-rt/carillon/api/internal/fleet"
 	"github.com/carillon-rt/carillon/api/internal/occupancy"
 	"github.com/carillon-rt/carillon/api/internal/publish"
@@ -35,6 +37,9 @@ const headerBytes = 32 << 10
 // connectionsMax is how many connections one answer lists.
 const connectionsMax = 10_000
 
+// hookTimeout is how long a call of an application's hook may take, whatever the hook's own settings say.
+const hookTimeout = 10 * time.Second
+
 // stopSlack is what stopping may take beyond the timeout of what is under way.
 const stopSlack = 5 * time.Second
 
@@ -46,7 +51,8 @@ type API struct {
 	publisher *publisher.Publisher
 	webhooks  *webhook.Service
 	handler   http.Handler
-	listener  net.Listener // nil without a port of its own
+	listener  net.Listener          // nil without a port of its own
+	grpc      *centrifugoapi.Server // nil without one
 	unread    prometheus.Counter
 }
 
@@ -65,28 +71,59 @@ func New(cfg Config, deps service.Deps, apps *app.Registry) (*API, error) {
 	a.publisher = publisher.New(publisher.Config{
 		Partitions: cfg.Partitions, Timeout: cfg.PublishTimeout, Durable: durable(apps),
 	}, deps.NATS.Req, a.routers, time.Now)
-	a.handler = pusherapi.New(
-		pusherapi.Config{PathPrefix: cfg.PathPrefix, BodyMax: cfg.BodyMax},
-		pusherapi.Deps{
-			Apps: apps, Publish: publish.New(a.publisher, time.Now),
-			Reader: occupancy.New(deps.NATS.Req, occupancy.Config{
-				Partitions: cfg.Partitions, Timeout: cfg.QueryTimeout, ListMax: cfg.ListMax,
-			}),
-			Rates: rate.New(time.Now()),
-			Fleet: fleet.New(deps.NATS.Req, deps.Cluster, fleet.Config{
-				TellTimeout: cfg.PublishTimeout, AskTimeout: cfg.QueryTimeout, ListMax: connectionsMax,
-			}),
-			Ready: deps.NATS.Connected,
-			Log:   deps.Log, Metrics: deps.Metrics, Tracer: deps.Tracer, Now: time.Now,
-		})
+	core, keys := a.dialects(apps)
 	if cfg.Listen != "" {
 		if a.listener, err = net.Listen("tcp", cfg.Listen); err != nil {
 			return nil, fmt.Errorf("bind API port (api.listen): %w", err)
 		}
 	}
+	if cfg.CentrifugoGRPC.Listen != "" {
+		a.grpc, err = centrifugoapi.Listen(cfg.CentrifugoGRPC, core, keys, int(cfg.BodyMax), a.shutdownTime(), deps.Tracer, deps.Metrics)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("api.centrifugo_grpc: %w", err), a.close())
+		}
+	}
 	deps.Ops.Handle("/debug/hooks", hooks.Page())
 	deps.Ops.Handle("/debug/hooks/replay", hooks.ReplayPage())
 	return a, nil
+}
+
+// dialects makes the handler of all dialects that come over HTTP, and gives what those of other ways are made of.
+func (a *API) dialects(apps *app.Registry) (*centrifugoapi.Core, *centrifugoapi.Keys) {
+	cfg, deps := &a.cfg, &a.deps
+	rates := rate.New(time.Now())
+	reader := occupancy.New(deps.NATS.Req, occupancy.Config{Partitions: cfg.Partitions, Timeout: cfg.QueryTimeout, ListMax: cfg.ListMax})
+	gateways := fleet.New(deps.NATS.Req, deps.Cluster, fleet.Config{
+		TellTimeout: cfg.PublishTimeout, AskTimeout: cfg.QueryTimeout, ListMax: connectionsMax,
+	})
+	pusher := pusherapi.New(
+		pusherapi.Config{PathPrefix: cfg.PathPrefix, BodyMax: cfg.BodyMax},
+		pusherapi.Deps{
+			Apps: apps, Publish: publish.New(a.publisher, time.Now), Reader: reader, Rates: rates, Fleet: gateways,
+			Ready: deps.NATS.Connected, Log: deps.Log, Metrics: deps.Metrics, Tracer: deps.Tracer, Now: time.Now,
+		})
+	core := centrifugoapi.New(centrifugoapi.Deps{
+		Sender: a.publisher, Reader: reader, Fleet: gateways, Hooks: authority.New(deps.NATS.Req, hookTimeout), Rates: rates,
+		Log: deps.Log, Now: time.Now,
+	})
+	keys := centrifugoapi.NewKeys(apps)
+	centrifugo := centrifugoapi.NewHandler(centrifugoapi.HTTPConfig{BodyMax: cfg.BodyMax}, core, keys, deps.Tracer, deps.Metrics)
+	a.handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if centrifugoapi.Serves(r.URL.Path) {
+			centrifugo.ServeHTTP(w, r)
+			return
+		}
+		pusher.ServeHTTP(w, r)
+	})
+	return core, keys
+}
+
+// close gives back the ports of an API that does not run.
+func (a *API) close() error {
+	if a.listener == nil {
+		return nil
+	}
+	return a.listener.Close()
 }
 
 // durable tells the publisher which channels go through the journal.
@@ -117,6 +154,14 @@ func (a *API) Addr() string {
 	return a.listener.Addr().String()
 }
 
+// CentrifugoGRPCAddr is the bound host:port of the Centrifugo server API over gRPC, "" without one.
+func (a *API) CentrifugoGRPCAddr() string {
+	if a.grpc == nil {
+		return ""
+	}
+	return a.grpc.Addr()
+}
+
 // Run serves until ctx ends: then the port closes and finishes its requests, webhooks under way end, and the publisher waits for its
 // last receipts.
 func (a *API) Run(ctx context.Context) error {
@@ -124,7 +169,10 @@ func (a *API) Run(ctx context.Context) error {
 	group.AddGrace("publisher", a.cfg.PublishTimeout+stopSlack, a.publisher.Run)
 	group.AddGrace("webhooks", a.cfg.Webhook.Timeout+stopSlack, a.webhooks.Run)
 	if a.listener != nil {
-		group.AddGrace("http", max(a.cfg.PublishTimeout, a.cfg.QueryTimeout)+2*stopSlack, a.serve)
+		group.AddGrace("http", a.shutdownTime()+stopSlack, a.serve)
+	}
+	if a.grpc != nil {
+		group.AddGrace("grpc", a.shutdownTime()+stopSlack, a.grpc.Run)
 	}
 	if err := group.Run(ctx); err != nil {
 		return fmt.Errorf("api: %w", err)
@@ -153,9 +201,14 @@ func (a *API) serve(ctx context.Context) error {
 	return fmt.Errorf("serve API port: %w", err)
 }
 
+// shutdownTime is how long the requests under way may take when the API stops.
+func (a *API) shutdownTime() time.Duration {
+	return max(a.cfg.PublishTimeout, a.cfg.QueryTimeout) + stopSlack
+}
+
 // shutdown lets the requests under way finish: each ends within the publish or the query timeout.
 func (a *API) shutdown(server *plainhttp.Server) {
-	ctx, cancel := context.WithTimeout(context.Background(), max(a.cfg.PublishTimeout, a.cfg.QueryTimeout)+stopSlack)
+	ctx, cancel := context.WithTimeout(context.Background(), a.shutdownTime())
 	defer cancel()
 	if err := server.Shutdown(ctx); err != nil {
 		_ = server.Close()

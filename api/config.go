@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/carillon-rt/carillon/api/internal/centrifugoapi"
 	"github.com/carillon-rt/carillon/api/internal/webhook"
 )
 
@@ -22,6 +23,8 @@ type Config struct {
 	HeaderTimeout  time.Duration `yaml:"header_timeout" doc:"how long a client may take to send the head of a request"`
 	ReadTimeout    time.Duration `yaml:"read_timeout" doc:"how long a client may take to send a whole request"`
 	IdleTimeout    time.Duration `yaml:"idle_timeout" doc:"how long a connection is kept open between requests"`
+
+	CentrifugoGRPC centrifugoapi.GRPCConfig `yaml:"centrifugo_grpc"`
 
 	Webhook webhook.Config `yaml:"webhook"`
 
@@ -59,6 +62,9 @@ func (c Config) Validate() error {
 		if d <= 0 {
 			return errors.New("publish_timeout, query_timeout, header_timeout, read_timeout and idle_timeout must be more than 0")
 		}
+	}
+	if err := c.CentrifugoGRPC.Validate(); err != nil {
+		return fmt.Errorf("centrifugo_grpc: %w", err)
 	}
 	if err := c.Webhook.Validate(); err != nil {
 		return fmt.Errorf("webhook: %w", err)
