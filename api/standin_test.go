@@ -50,6 +50,7 @@ func apps() []app.App {
 		{ID: "4", Disabled: true, Keys: []app.Key{{Key: "key-of-4", Secret: "secret-of-4"}}},
 		{ID: "5", Keys: []app.Key{{Key: "key-of-5", Secret: "secret-of-5"}}, AlwaysCount: true},
 		{ID: "6", Keys: []app.Key{{Key: "key-of-6", Secret: "secret-of-6"}}, Limits: app.Limits{PublishesPerSecond: 1}},
+		centrifugoApp("7", "api-key"), centrifugoApp("8", "api-key-of-8"), centrifugoApp("9", "api-key-of-9"),
 	}
 }
 
@@ -68,7 +69,8 @@ type fixture struct {
 	occupied  []presence.ChannelInfo
 	partial   bool
 	cached    map[string]string
-	asked     map[int]int // presence queries by shard
+	kept      []history.Entry // of every channel
+	asked     map[int]int     // presence queries by shard
 }
 
 func start(t testing.TB, options ...func(*api.Config)) *fixture {
@@ -171,7 +173,7 @@ func (f *fixture) presence() *fixture {
 func (f *fixture) answer(shard int, q presence.Query) presence.Answer {
 	answer := presence.Answer{Incomplete: f.partial}
 	for _, c := range f.occupied {
-		if (channel.Key{App: q.App, Name: c.Name}).Shard(subject.PresenceShards) != shard || q.App != "3" && q.App != "5" {
+		if (channel.Key{App: q.App, Name: c.Name}).Shard(subject.PresenceShards) != shard || q.App != "3" && q.App != "5" && q.App != "7" {
 			continue
 		}
 		if !q.Members {
@@ -200,7 +202,10 @@ func (f *fixture) history() *fixture {
 		if want := subject.History(channel.Key{App: q.App, Name: q.Channel}.Partition(4)); msg.Subject != want {
 			f.t.Errorf("history of %s asked on %s, want %s", q.Channel, msg.Subject, want)
 		}
-		var reply history.Reply
+		reply := history.Reply{Epoch: "epoch", Top: 9 << 10}
+		if q.Limit > 0 {
+			reply.Entries = f.between(&q)
+		}
 		if data, ok := f.cached[q.Channel]; ok && q.Cache {
 			p := message.Publication{Kind: message.Event, App: q.App, Channel: q.Channel, Event: "e", Data: []byte(data)}
 			reply.Cached, reply.CachedTTL = &history.Entry{Position: 1, Publication: p.Append(nil)}, 17
@@ -209,6 +214,29 @@ func (f *fixture) history() *fixture {
 		_ = msg.Respond(answer)
 	})
 	return f
+}
+
+// between gives the entries that a request asks for. mu is held.
+func (f *fixture) between(q *history.Request) (out []history.Entry) {
+	for _, e := range f.kept {
+		if e.Position > q.Since && (q.Before == 0 || e.Position < q.Before) {
+			out = append(out, e)
+		}
+	}
+	switch {
+	case len(out) <= q.Limit:
+		return out
+	case q.Oldest:
+		return out[:q.Limit]
+	}
+	return out[len(out)-q.Limit:]
+}
+
+// keep has the history hold one more publication.
+func (f *fixture) keep(at message.Position, p message.Publication) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.kept = append(f.kept, history.Entry{Position: at, Publication: p.Append(nil)})
 }
 
 // occupy sets the occupied channels, sorted as the owners do.
