@@ -67,6 +67,9 @@ type Publication struct {
 	// Prev is the Seq of the event before in that chain, 0 in the first one of
 	// an owner. Counts only with Seq.
 	Prev uint64
+	// Info says who published it from a client, as JSON of the client's
+	// dialect; empty on everything else.
+	Info []byte
 }
 
 // Tag is one key and value that the publisher attached.
@@ -82,6 +85,7 @@ const (
 	hasIdempotencyKey
 	hasTags
 	hasSeq
+	hasInfo
 )
 
 // isTransient stands apart from the fields: it has no bytes of its own.
@@ -117,6 +121,9 @@ func (p *Publication) Append(dst []byte) []byte {
 		dst = wire.AppendUvarint(dst, p.Seq)
 		dst = wire.AppendUvarint(dst, p.Prev)
 	}
+	if len(p.Info) > 0 {
+		dst = wire.AppendString(dst, p.Info)
+	}
 	return dst
 }
 
@@ -135,6 +142,7 @@ func (p *Publication) bits() uint64 {
 	set(p.IdempotencyKey != "", hasIdempotencyKey)
 	set(len(p.Tags) > 0, hasTags)
 	set(p.Seq != 0, hasSeq)
+	set(len(p.Info) > 0, hasInfo)
 	set(p.Transient, isTransient)
 	return b
 }
@@ -169,6 +177,9 @@ func (p *Publication) size() int {
 	}
 	if p.Seq != 0 {
 		n += sizeUvarint(p.Seq) + sizeUvarint(p.Prev)
+	}
+	if len(p.Info) > 0 {
+		n += sizeString(len(p.Info))
 	}
 	return n
 }
@@ -222,6 +233,10 @@ func (p *Publication) read(r *wire.Reader) error {
 	p.Seq, p.Prev = 0, 0
 	if bits&hasSeq != 0 {
 		p.Seq, p.Prev = body.Uvarint(), body.Uvarint()
+	}
+	p.Info = nil
+	if bits&hasInfo != 0 {
+		p.Info = body.Bytes()
 	}
 	return body.Err()
 }

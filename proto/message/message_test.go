@@ -39,6 +39,9 @@ var golden = []struct {
 		{Kind: MemberRemoved, App: "1", Channel: "c", UserID: "7", Version: 1, TimeMs: 1, Seq: 300},
 		{Kind: SubscriptionCount, App: "1", Channel: "b", Version: 2, TimeMs: 1, Seq: 301, Prev: 300},
 	}},
+	{"of_a_client", []Publication{
+		{Kind: Event, App: "1", Channel: "c", Data: []byte("x"), TimeMs: 1, Info: []byte(`{"user":"u","client":"1.2"}`)},
+	}},
 }
 
 func encode(pubs []Publication) []byte {
@@ -94,10 +97,10 @@ func samePubs(a, b []Publication) bool {
 	}
 	for i := range a {
 		x, y := a[i], b[i]
-		if string(x.Data) != string(y.Data) {
+		if string(x.Data) != string(y.Data) || string(x.Info) != string(y.Info) {
 			return false
 		}
-		x.Data, y.Data = nil, nil
+		x.Data, y.Data, x.Info, y.Info = nil, nil, nil, nil
 		if !reflect.DeepEqual(x, y) {
 			return false
 		}
@@ -113,7 +116,7 @@ func TestRoundTrip(t *testing.T) {
 			Event: text.Draw(t, "event"), Data: []byte(text.Draw(t, "data")), Exclude: text.Draw(t, "exclude"),
 			UserID: text.Draw(t, "user"), ID: text.Draw(t, "id"), Trace: text.Draw(t, "trace"),
 			TimeMs: rapid.Uint64().Draw(t, "time"), Version: rapid.Uint64().Draw(t, "version"),
-			Seq: rapid.Uint64Min(1).Draw(t, "seq"), Prev: rapid.Uint64().Draw(t, "prev"),
+			Seq: rapid.Uint64Min(1).Draw(t, "seq"), Prev: rapid.Uint64().Draw(t, "prev"), Info: []byte(text.Draw(t, "info")),
 			IdempotencyKey: text.Draw(t, "key"),
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "tags") {
