@@ -320,10 +320,10 @@ func TestCentrifugoReads(t *testing.T) {
 		presence.ChannelInfo{Name: "news:1", Subscriptions: 2},
 		presence.ChannelInfo{Name: "news:2", Subscriptions: 2},
 	)
-	f.keep(1<<10, message.Publication{Kind: message.Event, Data: []byte(`{"a":1}`), Tags: []message.Tag{{Key: "k", Value: "v"}}})
+	f.keep(1<<10, message.Publication{Kind: message.Event, Data: []byte(`{"a":1}`), Info: []byte(`{"user":"u","client":"1.1"}`), Tags: []message.Tag{{Key: "k", Value: "v"}}})
 	f.keep(2<<10, message.Publication{Kind: message.Event, Event: "said", Data: []byte("no JSON")})
 	f.keep(3<<10, message.Publication{Kind: message.Event, Data: []byte(`3`)})
-	first, second, third := `{"data":{"a":1},"offset":1024,"tags":{"k":"v"}}`, `{"data":"no JSON","offset":2048,"tags":{"event":"said"}}`, `{"data":3,"offset":3072}`
+	first, second, third := `{"data":{"a":1},"info":{"user":"u","client":"1.1"},"offset":1024,"tags":{"k":"v"}}`, `{"data":"no JSON","offset":2048,"tags":{"event":"said"}}`, `{"data":3,"offset":3072}`
 	past := func(of ...string) string {
 		return `{"result":{"publications":[` + strings.Join(of, ",") + `],"epoch":"epoch","offset":9216}}`
 	}

@@ -205,7 +205,7 @@ func (c *Core) History(ctx context.Context, a *app.App, req *HistoryRequest) (*H
 // kept describes a publication. The name of an event is a tag, as it is for
 // clients.
 func kept(k occupancy.Kept) Publication {
-	p := Publication{Data: k.Data, Offset: uint64(k.Position)}
+	p := Publication{Data: k.Data, Info: k.Info, Offset: uint64(k.Position)}
 	if len(k.Tags) > 0 || k.Event != "" {
 		p.Tags = make(map[string]string, len(k.Tags)+1)
 		for _, t := range k.Tags {
