@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
@@ -330,7 +331,7 @@ func TestCentrifugoReads(t *testing.T) {
 	for _, tc := range []struct{ name, method, body, want string }{
 		{"presence of clients", "presence", `{"channel":"room:1"}`, `{"result":{"presence":{
 			"1.1":{"user":"u","client":"1.1","conn_info":{"a":1},"chan_info":[2]},"1.2":{"user":"u","client":"1.2"},"1.3":{"user":"","client":"1.3"}}}}`},
-		{"presence of users", "presence", `{"channel":"presence-x"}`, `{"result":{"presence":{"7":{"user":"7","client":"7","conn_info":{"n":1}}}}}`},
+		{"presence of users", "presence", `{"channel":"presence-x"}`, `{"result":{"presence":{"7":{"user":"7","client":"","conn_info":{"n":1}}}}}`},
 		{"presence of nobody", "presence", `{"channel":"room:2"}`, `{"result":{"presence":{}}}`},
 		{"stats of clients", "presence_stats", `{"channel":"room:1"}`, `{"result":{"num_clients":3,"num_users":2}}`},
 		{"stats of users", "presence_stats", `{"channel":"presence-x"}`, `{"result":{"num_clients":5,"num_users":1}}`},
@@ -416,6 +417,43 @@ func TestCentrifugoOperations(t *testing.T) {
 		}
 		if cmd := <-commands; cmd.App != "7" || cmd.Operation == nil || !reflect.DeepEqual(*cmd.Operation, tc.want) {
 			t.Errorf("%s %s: %+v, want %+v", tc.method, tc.body, cmd.Operation, tc.want)
+		}
+	}
+}
+
+func TestCentrifugoConnections(t *testing.T) {
+	f := startAs(t, []string{"api", "gateway"}, noop.NewTracerProvider())
+	f.gateways(control.Answer{
+		Node: "api-1", Numbers: &control.Numbers{Clients: 4, Users: 3, Channels: 2, Subscriptions: 1},
+		Connections: []control.Connection{
+			{Client: "1.1", User: "u", Name: "js", Version: "1", Transport: "websocket", Protocol: "centrifugo", Meta: `{"a":1}`, Channels: []string{"a"}}, {Client: "1.2"},
+		},
+	})
+	got := f.post("/api/connections", `{"user":"u"}`, withKey)
+	if !sameJSON(t, got.body, `{"result":{"connections":{"1.1":{"user":"u","app_name":"js","app_version":"1","transport":"websocket","protocol":"centrifugo",
+		"state":{"meta":{"a":1},"channels":{"a":{}}}},"1.2":{"state":{}}}}}`) {
+		t.Errorf("connections: %s", got.body)
+	}
+	got = f.post("/api/info", ``, withKey)
+	var info struct {
+		Result struct{ Nodes []map[string]any }
+	}
+	if err := json.Unmarshal([]byte(got.body), &info); err != nil || len(info.Result.Nodes) != 1 {
+		t.Fatalf("info: %s, %v", got.body, err)
+	}
+	n := info.Result.Nodes[0]
+	if n["name"] != "api-1" || n["num_clients"] != 4. || n["num_users"] != 3. || n["num_channels"] != 2. || n["num_subs"] != 1. || n["uid"] == "" {
+		t.Errorf("info: %s", got.body)
+	}
+}
+
+// A gateway that does not answer is told, rather than left out.
+func TestCentrifugoConnectionsOfAGatewayThatIsAway(t *testing.T) {
+	f := startAs(t, []string{"api", "gateway"}, noop.NewTracerProvider(), func(c *apiConfig) { c.QueryTimeout = timeoutShort })
+	f.gateways()
+	for _, method := range []string{"connections", "info"} {
+		if got := f.post("/api/"+method, `{}`, withKey); !strings.Contains(got.body, `"code":100,`) || !strings.Contains(got.body, "api-1") {
+			t.Errorf("%s: %s", method, got.body)
 		}
 	}
 }

@@ -80,8 +80,14 @@ func start(t testing.TB, options ...func(*api.Config)) *fixture {
 
 func startTraced(t testing.TB, tracer trace.TracerProvider, options ...func(*api.Config)) *fixture {
 	t.Helper()
+	return startAs(t, []string{"api"}, tracer, options...)
+}
+
+// startAs starts an API in a node that has other roles, too.
+func startAs(t testing.TB, roles []string, tracer trace.TracerProvider, options ...func(*api.Config)) *fixture {
+	t.Helper()
 	f := &fixture{t: t, nats: natstest.Server(t), cached: map[string]string{}, asked: map[int]int{}}
-	f.deps = f.nats.Deps(t, "api-1", "api")
+	f.deps = f.nats.Deps(t, "api-1", roles...)
 	f.deps.Tracer = tracer
 	cfg := api.DefaultConfig()
 	cfg.Listen = "127.0.0.1:0"

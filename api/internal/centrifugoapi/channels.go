@@ -38,7 +38,7 @@ type PresenceStatsResult struct {
 }
 
 // Presence lists who is in a channel. In channels with the prefix "presence-"
-// that is users, each once: their id is the client id, too.
+// that is users, each once, by their ids: no client of theirs is named.
 func (c *Core) Presence(ctx context.Context, a *app.App, req *ChannelRequest) (*PresenceResult, *Error) {
 	who, err := c.roster(ctx, a, req.Channel)
 	if err != nil {
@@ -103,7 +103,7 @@ func (c *Core) roster(ctx context.Context, a *app.App, name string) (map[string]
 // a client (presence.Member).
 func clientInfo(m *presence.MemberInfo, isUser bool) *ClientInfo {
 	if isUser {
-		return &ClientInfo{User: m.ID, Client: m.ID, ConnInfo: json.RawMessage(m.Info)}
+		return &ClientInfo{User: m.ID, ConnInfo: json.RawMessage(m.Info)}
 	}
 	info := &ClientInfo{}
 	if json.Unmarshal([]byte(m.Info), info) != nil { // of a dialect without such info
