@@ -220,6 +220,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Add("feed", func(ctx context.Context) error { return g.feed.Run(ctx, sink{g.edge, g.calls}) })
 	group.Add("cut off", g.watchCutOff)
 	group.Add("history", g.history.Run)
+	group.Add("questions", g.answerQuestions)
 	group.AddGrace("clients", g.cfg.Drain.total()+stopSlack, g.serve)
 	if err := group.Run(ctx); err != nil {
 		return fmt.Errorf("gateway: %w", err)

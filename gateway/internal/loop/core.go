@@ -104,6 +104,22 @@ func (c *core) Each(f func(*Conn)) {
 	}
 }
 
+// EachOfPage calls f for the open connections of one page of slots, so that a
+// look at all of them can be made in many turns. It says whether there is that
+// page: they are numbered from 0 and only ever become more.
+func (c *core) EachOfPage(number int, f func(*Conn)) bool {
+	if number >= len(c.slots.pages) {
+		return false
+	}
+	page := c.slots.pages[number]
+	for i := range page {
+		if page[i].state == stateOpen {
+			f(&page[i])
+		}
+	}
+	return true
+}
+
 // wake makes the loop look for work, with one system call if it sleeps and
 // none if it doesn't.
 func (c *core) wake() {
