@@ -152,7 +152,9 @@ func TestForCentrifugo(t *testing.T) {
 func TestNamespacesAndAsking(t *testing.T) {
 	a := App{
 		Policies: []Policy{
-			{Match: "chat:*", History: History{Size: 1, TTL: time.Minute}}, {Match: "asks:*", SubscribeHook: "x"}, {Match: "if:*", SubscribeIf: "true"},
+			{Match: "chat:*", History: History{Size: 1, TTL: time.Minute}},
+			{Match: "asks:*", SubscribeHook: "x"},
+			{Match: "if:*", SubscribeIf: "true"},
 			{Match: "protected", Private: true},
 		},
 		Centrifugo: Centrifugo{KnownNamespaces: true},

@@ -33,9 +33,10 @@ type Run struct {
 	Scenario string `arg:"" enum:"connect,idle,fanout,channels,churn,presence,storm,slow,publish" help:"connect: make connections. idle: hold them. fanout: one channel, everybody gets everything. channels: many channels. churn: leave and join channels. presence: the same with members. storm: all connections are lost at once and come back. slow: some stop reading. publish: what publishing costs."`
 
 	URL     []string `default:"ws://127.0.0.1:6001" placeholder:"URL" help:"Where clients connect; several are used in turns."`
-	Dialect string   `enum:"pusher,raw" default:"pusher" help:"Protocol of the clients: pusher, or raw WebSocket to a server that sends everything to everybody."`
+	Dialect string   `enum:"pusher,centrifugo,centrifugo-protobuf,raw" default:"pusher" help:"Protocol of the clients: pusher; centrifugo, in JSON or Protobuf; or raw WebSocket to a server that sends everything to everybody."`
 	Key     string   `default:"carillon-dev-key" help:"App key."`
 	Secret  string   `default:"carillon-dev-secret" help:"The key's secret, to sign subscriptions and publications."`
+	Token   string   `placeholder:"SECRET" help:"Secret (HMAC) of the tokens of centrifugo's clients; without one they are anonymous."`
 	App     string   `default:"1001" help:"App id."`
 
 	Via        string `default:"http" enum:"http,batch,nats,router,socket" help:"How messages are published: http, batch (POST /batch_events), nats (car.pub.<app>), router (over NATS as the api service does), socket (to the null server)."`

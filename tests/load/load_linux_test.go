@@ -151,7 +151,7 @@ func TestMistakes(t *testing.T) {
 		"TLS":             {load.Run{Scenario: "connect", URL: []string{"wss://x"}, NoCheck: true}, "no TLS"},
 		"nobody there":    {load.Run{Scenario: "connect", URL: []string{"ws://127.0.0.1:1"}, Connections: 1, NoCheck: true, Within: time.Second}, "refused"},
 		"tiny messages":   {load.Run{Scenario: "fanout", URL: []string{"ws://127.0.0.1:1"}, Via: "socket", Size: 3, NoCheck: true}, "too small"},
-		"unknown dialect": {load.Run{Scenario: "connect", URL: []string{"ws://127.0.0.1:1"}, Dialect: "smoke", NoCheck: true}, "pusher or raw"},
+		"unknown dialect": {load.Run{Scenario: "connect", URL: []string{"ws://127.0.0.1:1"}, Dialect: "smoke", NoCheck: true}, "centrifugo-protobuf or raw"},
 	} {
 		var out bytes.Buffer
 		if err := c.run.Run(context.Background(), load.Streams{Out: &out, Err: &out}); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -71,7 +71,7 @@ func (r *Run) Run(ctx context.Context, s Streams) error {
 func (r *Run) plan() (fleet.Plan, error) {
 	addrs, err := hosts(r.URL)
 	return fleet.Plan{
-		Addrs: addrs, From: r.From, Dialect: r.Dialect, Key: r.Key, Secret: r.Secret, Connections: r.Connections,
+		Addrs: addrs, From: r.From, Dialect: r.Dialect, Key: r.Key, Secret: r.Secret, Token: r.Token, Connections: r.Connections,
 		Own: r.Own, Shared: r.Shared, Spread: r.Spread, Prefix: r.Prefix,
 		Rate: r.ConnectRate, AtOnce: r.AtOnce, Slow: r.Slow, Ping: r.Ping,
 	}, err

@@ -184,19 +184,37 @@ func (f *Fleet) take(i int, b []byte) {
 			return
 		}
 		b = b[size:]
-		s, stamped := stamp.Find(payload)
-		if !stamped || op > opBinary {
-			f.message(i, op, payload)
+		if f.packer == nil || op > opBinary {
+			now = f.one(i, op, payload, now)
 			continue
 		}
-		if now == 0 {
-			now = f.clock.Now()
-		}
-		f.deliver(i, &s, now)
-		if f.places.resumer != nil {
-			c.place = append(c.place[:0], f.places.resumer.Place(payload).Position...)
+		for more := payload; c.fd >= 0; {
+			payload, more = f.packer.Cut(more)
+			now = f.one(i, op, payload, now)
+			if len(more) == 0 {
+				break
+			}
 		}
 	}
+}
+
+// one takes one message that came at now, 0 for not known yet, and gives the
+// time back.
+func (f *Fleet) one(i int, op byte, payload []byte, now int64) int64 {
+	s, stamped := stamp.Find(payload)
+	if !stamped || op > opBinary {
+		f.message(i, op, payload)
+		return now
+	}
+	if now == 0 {
+		now = f.clock.Now()
+	}
+	f.deliver(i, &s, now)
+	if f.places.resumer != nil {
+		c := &f.conns[i]
+		c.place = append(c.place[:0], f.places.resumer.Place(payload).Position...)
+	}
+	return now
 }
 
 // deliver takes a stamped message.

@@ -14,10 +14,17 @@ type Dialect interface {
 	// AppendUnsubscribe what ends that. Both append messages through text.
 	AppendSubscribe(dst []byte, client int, socketID, channel string) []byte
 	AppendUnsubscribe(dst []byte, channel string) []byte
-	// AppendPing appends what an idle client sends to show that it is there.
+	// AppendPing appends what an idle client sends to show that it is there;
+	// nothing if clients say nothing by themselves.
 	AppendPing(dst []byte) []byte
 	// Receive reads a message that carries no stamp.
 	Receive(message []byte) Received
+}
+
+// Packer is a Dialect whose servers may pack several messages into one frame.
+type Packer interface {
+	// Cut takes the first message off a frame's payload.
+	Cut(payload []byte) (message, rest []byte)
 }
 
 // Resumer is a Dialect whose clients can keep their place in a channel.

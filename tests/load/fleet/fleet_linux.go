@@ -62,6 +62,7 @@ type Fleet struct {
 	// immutable after New
 	plan     Plan
 	dialect  Dialect
+	packer   Packer // nil if each frame is one message
 	clock    clock.Clock
 	dialer   dialer
 	requests [][]byte // by server
@@ -120,6 +121,7 @@ func New(p Plan) (*Fleet, error) {
 	if f.dialect, err = p.dialect(); err != nil {
 		return nil, err
 	}
+	f.packer, _ = f.dialect.(Packer)
 	if p.Resume {
 		f.places.resumer = f.dialect.(Resumer)
 	}

@@ -113,8 +113,9 @@ func (f *Fleet) ping() time.Duration {
 	}
 	for p.began+p.sent*each <= now {
 		if i := p.next; f.conns[i].state == stateLive {
-			f.output = f.dialect.AppendPing(f.output[:0])
-			f.reply(i, f.output)
+			if f.output = f.dialect.AppendPing(f.output[:0]); len(f.output) > 0 {
+				f.reply(i, f.output)
+			}
 		}
 		p.next = (p.next + 1) % len(f.conns)
 		p.sent++

@@ -29,10 +29,12 @@ type Plan struct {
 	// One address has 28,000 ports towards one server unless the system was told
 	// otherwise, and Linux gets slow at finding a free one beyond 14,000.
 	From []netip.Addr `json:"from,omitempty"`
-	// Dialect is "pusher" or "raw".
+	// Dialect is pusher, centrifugo, centrifugo-protobuf or raw. Key names the app, Secret signs
+	// subscriptions to Pusher's channels, Token tokens of Centrifugo's clients.
 	Dialect string `json:"dialect"`
 	Key     string `json:"key,omitempty"`
 	Secret  string `json:"secret,omitempty"`
+	Token   string `json:"token,omitempty"`
 	Path    string `json:"path,omitempty"` // of the raw dialect
 
 	// First is the number of the first connection: fleets that share a load
@@ -97,10 +99,14 @@ func (p *Plan) dialect() (Dialect, error) {
 	switch p.Dialect {
 	case "pusher", "":
 		return Pusher{Key: p.Key, Secret: p.Secret}, nil
+	case "centrifugo":
+		return Centrifugo{Secret: p.Token, App: p.Key}, nil
+	case "centrifugo-protobuf":
+		return Centrifugo{Secret: p.Token, App: p.Key, Protobuf: true}, nil
 	case "raw":
 		return Raw{At: p.Path}, nil
 	}
-	return nil, fmt.Errorf("the dialect is %q, want pusher or raw", p.Dialect)
+	return nil, fmt.Errorf("the dialect is %q, want pusher, centrifugo, centrifugo-protobuf or raw", p.Dialect)
 }
 
 // portsEasy is up to how many connections between two addresses Linux finds a
