@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/backbone"
-	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/dialect/pusher"
 	"github.com/carillon-rt/carillon/gateway/internal/edge"
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
@@ -161,7 +160,7 @@ func (g *Gateway) assemble(apps *app.Registry) error {
 	g.handOver = loop.NewHandOverListener(at, g.cfg.Limits.HTTPPending)
 	loops, local := g.cfg.loops(), g.deps.Cluster.Local()
 	g.edge, err = edge.New(edge.Config{
-		Apps: apps, Dialects: dialects(g.cfg), Loops: loops, Partitions: g.cfg.Partitions,
+		Apps: apps, Protocols: protocols(g.cfg), Loops: loops, Partitions: g.cfg.Partitions,
 		NodeNumber: nodeNumber(local.Node, local.Incarnation), Loop: g.loopConfig(loops),
 		Ages:     edge.Ages{Max: g.cfg.MaxConnectionAge, Jitter: g.cfg.ConnectionAgeJitter},
 		Limits:   edge.Limits{ConnectRate: g.cfg.Limits.ConnectRate, PerAddress: g.cfg.Limits.PerAddress},
@@ -189,9 +188,9 @@ func (g *Gateway) bind(addr net.Addr, err error) error {
 	return nil
 }
 
-// dialects is the list of protocols that clients can speak.
-func dialects(cfg Config) []dialect.Dialect {
-	return []dialect.Dialect{pusher.New(cfg.PathPrefix)}
+// protocols is the list of those that clients can speak.
+func protocols(cfg Config) []edge.Protocol {
+	return []edge.Protocol{edge.Pusher(pusher.New(cfg.PathPrefix))}
 }
 
 func (g *Gateway) loopConfig(loops int) loop.Config {

@@ -4,19 +4,39 @@
 package dialect
 
 import (
+	"github.com/carillon-rt/carillon/gateway/internal/httphead"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/message"
 	"github.com/carillon-rt/carillon/proto/presence"
 )
 
-// Dialect is one client protocol.
-type Dialect interface {
+// Protocol is what a gateway has to know of a client protocol besides its
+// sessions.
+type Protocol interface {
 	// Name labels metrics: "pusher".
 	Name() string
-	// Hello reads the request line of a WebSocket upgrade. It returns false
-	// when the path does not belong to this dialect.
-	Hello(path, rawQuery string) (Hello, bool)
+	// Hello reads the request of a WebSocket upgrade. It returns false when it
+	// does not belong to this protocol. What it returns aliases head.
+	Hello(head *httphead.Head) (Hello, bool)
+	// Binary says whether messages are binary, else they are text.
+	Binary() bool
+	// Views are the ways to tell subscribers of publications; a subscription
+	// has one, see session.Attach.
+	Views() []View
+	// Closing gives the WebSocket close code and reason for why.
+	Closing(why Reason) (code int, reason string)
+}
+
+// View appends the one message that every subscriber of the channel with this
+// view gets; pos is the publication's position, 0 if it has none. It appends
+// nothing for kinds that they are not told about.
+type View func(dst []byte, pos message.Position, pub *message.Publication) []byte
+
+// Dialect is the codec of a client protocol whose messages are commands and
+// events.
+type Dialect interface {
+	Protocol
 	// Decode reads one message of a client. The command's Data may alias
 	// payload; its strings don't. The error says what is wrong with
 	// the message: a *Refusal for one that is well formed but not allowed, any
@@ -32,16 +52,9 @@ type Dialect interface {
 	// channel gets. It appends nothing for kinds that the dialect's clients
 	// are not told about.
 	AppendPublication(dst []byte, pub *message.Publication) []byte
-	// Closing gives the WebSocket close code and reason for why.
-	Closing(why Reason) (code int, reason string)
-}
-
-// Positioner is implemented by dialects whose clients may keep their place in
-// a channel (see resume.Wish): those that do get messages of their own.
-type Positioner interface {
-	// AppendPositioned is AppendPublication with the publication's position,
-	// 0 if it has none.
-	AppendPositioned(dst []byte, pos message.Position, pub *message.Publication) []byte
+	// PlacedView is the view of subscriptions that keep their place in a
+	// channel (see resume.Wish).
+	PlacedView() uint8
 }
 
 // Namer is implemented by dialects that allow fewer channel names than
@@ -67,6 +80,11 @@ type Hello struct {
 	// Pingless clients know no ping: they are closed when they were silent
 	// for a day, and never asked whether they are still there.
 	Pingless bool
+	// Host is the Host header of protocols whose apps are told apart by it, or
+	// by Key if that is not "".
+	Host string
+	// Subprotocol to confirm, or "".
+	Subprotocol string
 }
 
 // Refusal is why Decode does not accept a well-formed message.
@@ -177,6 +195,17 @@ const (
 	Unavailable    // can't tell now: try again
 	ServerError
 	Ignored // a well-formed message that nobody knows
+
+	Anonymous           // no credentials, and none are not enough
+	BadToken            // malformed, badly signed, or of another user or channel
+	TokenExpired        // the token is too old: fetch a new one
+	Expired             // the connection has outlived its credentials
+	SubscriptionExpired // a subscription has
+	LostPlace           // publications are missing: come back and recover
+	NoChannel           // no policy knows the channel
+	NoMethod            // nobody answers the call
+	NotAvailable        // the app has not turned it on
+	ByApp               // the application's own words
 	numReasons
 )
 
@@ -189,6 +218,16 @@ func ReasonOf(r authz.Reason) Reason {
 		return TooLarge
 	case authz.Unavailable:
 		return Unavailable
+	case authz.BadToken:
+		return BadToken
+	case authz.TokenExpired:
+		return TokenExpired
+	case authz.NoChannel:
+		return NoChannel
+	case authz.NoMethod:
+		return NoMethod
+	case authz.NotAvailable:
+		return NotAvailable
 	default:
 		return Unauthorized
 	}
@@ -200,6 +239,8 @@ var reasonNames = [numReasons]string{
 	"no_pong", "inactive", "flood", "malformed", "too_large", "bad_channel", "bad_event",
 	"unauthorized", "bad_data", "members_limit", "subscriptions", "already_done", "not_subscribed",
 	"client_events", "rate_limit", "watchlist_limit", "bad_resume", "unavailable", "server_error", "ignored",
+	"anonymous", "bad_token", "token_expired", "expired", "subscription_expired", "lost_place", "no_channel", "no_method",
+	"not_available", "by_app",
 }
 
 // String is the metric label of the reason.

@@ -31,7 +31,7 @@ type attachment struct {
 	mark  resume.Place // up to which the partition had been delivered when it was registered
 	floor hub.Floor
 
-	watched []string // ids of the watched users, for a watchlist
+	watch *watching // of a watchlist
 
 	marks    int // keys not yet marked
 	waits    int // answers not yet here
@@ -39,21 +39,20 @@ type attachment struct {
 	done     bool // complete or cancelled
 	joined   bool // the join was answered with the roster
 	result   session.Attached
-	online   []string       // of the watched users
-	known    bool           // online was answered
 	past     []resume.Entry // to be sent before it is live
+	told     bool           // complete but for the session's word to go live
+}
+
+// watching is what only the attachment of a watchlist has.
+type watching struct {
+	users  []string
+	online []string // of the users
+	known  bool     // online was answered
+	told   func(online []string, now int64)
 }
 
 // watchAttempts is how often the state of watched users is asked for.
 const watchAttempts = 3
-
-func (c *client) watch(users []string) {
-	a := &attachment{c: c, enc: c.enc, watched: users, keys: make([]channel.Key, len(users))}
-	for i, u := range users {
-		a.keys[i] = c.key(channel.OnlinePrefix + u)
-	}
-	c.attach(a)
-}
 
 func (c *client) attach(a *attachment) {
 	h := c.h
@@ -80,7 +79,7 @@ func (a *attachment) marked(i int) {
 
 // ask asks for what the subscription needs.
 func (a *attachment) ask() {
-	if a.watched != nil {
+	if a.watch != nil {
 		a.askOnline()
 		return
 	}
@@ -164,13 +163,13 @@ func (a *attachment) answered() {
 func (a *attachment) askOnline() {
 	a.attempts++
 	h := a.c.h
-	h.edge.cfg.Watcher.WhoIsOnline(a.c.app().ID, a.watched, func(online []string, err error) {
+	h.edge.cfg.Watcher.WhoIsOnline(a.c.app().ID, a.watch.users, func(online []string, err error) {
 		h.run(func() {
 			switch {
 			case a.done:
 			case err == nil:
-				a.online, a.known = online, true
-				h.edge.watched(a.keys, a.watched, online)
+				a.watch.online, a.watch.known = online, true
+				h.edge.watched(a.keys, a.watch.users, online)
 				a.complete()
 			case a.attempts < watchAttempts:
 				a.askOnline()
@@ -187,7 +186,7 @@ func (a *attachment) complete() {
 	c := a.c
 	switch {
 	case !a.Over:
-	case a.watched != nil && a.attempts < watchAttempts: // with all that was missed
+	case a.watch != nil && a.attempts < watchAttempts: // with all that was missed
 		a.Hold = hub.Hold{}
 		a.askOnline()
 		return
@@ -196,8 +195,8 @@ func (a *attachment) complete() {
 	}
 	if a.result.Failed != dialect.None {
 		a.cancel()
-		if a.watched != nil { // the protocol has no words for it
-			c.h.edge.cfg.Log.Warn("watched users changed too often, they are not watched", "socket", c.sess.SocketID())
+		if a.watch != nil { // the protocol has no words for it
+			c.h.edge.cfg.Log.Warn("watched users changed too often, they are not watched", "socket", c.SocketID())
 			return
 		}
 		c.sess.Attached(a.result, c.h.loop.Now())
@@ -205,14 +204,33 @@ func (a *attachment) complete() {
 	}
 	a.join()
 	a.tell()
+	if a.how.Wait {
+		a.told = true
+		return
+	}
 	a.catchUp()
+}
+
+// Live ends the wait of a subscription that was attached with Attach.Wait. It
+// returns false if too much has been published meanwhile: then the
+// subscription has a gap.
+func (c *client) Live(name string) bool {
+	for a := c.pending; a != nil; a = a.next {
+		if a.told && a.keys[0].Name == name {
+			if !a.Over {
+				a.catchUp()
+			}
+			return !a.Over
+		}
+	}
+	return true
 }
 
 func (a *attachment) tell() {
 	now := a.c.h.loop.Now()
-	if a.watched != nil {
-		if a.known {
-			a.c.sess.Watching(a.online, now)
+	if a.watch != nil {
+		if a.watch.known {
+			a.watch.told(a.watch.online, now)
 		}
 		return
 	}
@@ -239,7 +257,7 @@ func (a *attachment) cancel() {
 	for _, key := range a.keys {
 		c.h.table.Release(key, &a.Hold)
 		c.h.edge.interest.Unregister(key, c.h.index, a.enc)
-		if asked && a.watched == nil && occupies(key) {
+		if asked && a.watch == nil && occupies(key) {
 			c.h.edge.cfg.Roster.Unsubscribed(key)
 		}
 	}

@@ -55,7 +55,9 @@ func (a *attachment) join() {
 		a.result.Cached, a.floor.Position = nil, r.Seen
 	}
 	r.Place.Position = max(r.Place.Position, a.floor.Position)
-	a.past = r.Entries
+	if !a.how.Inline {
+		a.past = r.Entries
+	}
 }
 
 // catchUp sends the past in portions, as the client reads them, then what was

@@ -1,73 +1,58 @@
 package edge
 
 import (
+	"iter"
 	"strings"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
-	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/proto/app"
-	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/channel"
-	"github.com/carillon-rt/carillon/proto/message"
 )
 
-// client is a connection with its session; it is the session's host. It
-// belongs to its loop.
+// client is a connection with its session; it is what the hosts of all kinds
+// of sessions have in common. It belongs to its loop.
 type client struct {
-	h       *handler
-	conn    *loop.Conn
-	sess    session.Session
-	pending *attachment // list of those that are not complete
-	members []membership
-	enc     uint8 // of its dialect, see Edge.positioned
-	counted bool  // in the app's connections
-	closing bool  // Close was called: nothing more is read
-	left    bool  // the transport is gone
+	h        *handler
+	conn     *loop.Conn
+	sess     life
+	pending  *attachment // list of those that are not complete
+	members  []membership
+	protocol uint8 // index of Config.Protocols
+	counted  bool  // in the app's connections
+	closing  bool  // Close was called: nothing more is read
+	left     bool  // the transport is gone
 }
 
-var _ session.Host = (*client)(nil)
+// life is what the edge tells a session, whatever its protocol: see
+// session.Session, which has all of these methods.
+type life interface {
+	Open(now int64)
+	Message(payload []byte, now int64) dialect.Reason
+	Active(now int64)
+	Tick(now int64) (next int64)
+	Attached(r session.Attached, now int64)
+	Lost(lost func(channel string) bool)
+	Shut(why dialect.Reason)
+	Gone()
+
+	Opened() int64
+	App() *app.App
+	UserID() string
+	Channels() iter.Seq2[string, session.State]
+}
 
 // membership is a presence channel that the client's member has joined.
 type membership struct{ channel, user string }
-
-func newClient(h *handler, conn *loop.Conn, enc uint8, hello dialect.Hello, origin string) *client {
-	c := &client{h: h, conn: conn, enc: enc}
-	a := h.edge.cfg.Apps.ByKey(hello.Key)
-	hello.Key = keptKey(a, hello.Key)
-	opt := session.Options{Origin: origin, Now: h.loop.Now()}
-	if a != nil && hello.Refuse == dialect.None {
-		c.counted = true
-		opt.OverQuota = h.edge.apps.add(a)
-	}
-	c.sess.Init(c.dialect(), a, hello, opt, c)
-	return c
-}
-
-// keptKey is an app key that outlives the request head it came in: the app's
-// own string where there is one, which costs a connection nothing.
-func keptKey(a *app.App, key string) string {
-	if a != nil {
-		if k, _ := a.Key(key); k.Key == key {
-			return k.Key
-		}
-	}
-	return strings.Clone(key)
-}
 
 // app is nil if the key is unknown.
 func (c *client) app() *app.App { return c.sess.App() }
 
 // user is the id of the signed-in user, "" if there is none.
-func (c *client) user() string {
-	if u := c.sess.User(); u != nil {
-		return u.ID
-	}
-	return ""
-}
+func (c *client) user() string { return c.sess.UserID() }
 
-func (c *client) dialect() dialect.Dialect { return c.h.edge.cfg.Dialects[c.enc] }
+func (c *client) proto() *Protocol { return &c.h.edge.cfg.Protocols[c.protocol] }
 
 func (c *client) key(name string) channel.Key { return channel.Key{App: c.app().ID, Name: name} }
 
@@ -99,75 +84,50 @@ func (c *client) answer(f func()) {
 func (c *client) SocketID() string { return socketID(c.h.edge.cfg.NodeNumber, c.conn.Handle()) }
 
 // Send implements session.Host.
-func (c *client) Send(payload []byte) { c.conn.SendText(payload) }
+func (c *client) Send(payload []byte) { c.conn.SendMessage(payload, c.proto().Binary()) }
 
 // Close implements session.Host.
 func (c *client) Close(why dialect.Reason) {
+	code, reason := c.proto().Closing(why)
+	c.disconnect(why, code, reason)
+}
+
+func (c *client) disconnect(why dialect.Reason, code int, reason string) {
 	if c.closing {
 		return
 	}
 	c.closing = true
 	c.h.stats.close(why)
-	code, reason := c.dialect().Closing(why)
 	c.conn.SetTimer(0)
 	c.conn.Close(code, reason)
 }
 
-// Authorize implements session.Host.
-func (c *client) Authorize(id uint32, req *authz.Subscribe, wish *resume.Wish) {
-	c.h.edge.cfg.Backbone.Authorize(req, func(d authz.Decision) {
-		c.answer(func() { c.sess.Authorized(id, d, wish, c.h.loop.Now()) })
-	})
-}
-
-// SignIn implements session.Host.
-func (c *client) SignIn(req *authz.SignIn) {
-	c.h.edge.cfg.Backbone.SignIn(req, func(d authz.Decision) {
-		c.answer(func() { c.signedIn(d) })
-	})
-}
-
-func (c *client) signedIn(d authz.Decision) {
-	door, first := c.h.edge.door, d.Allow && d.User != nil && c.user() == ""
-	if first && !door.signIn(c.app(), d.User.ID) {
-		c.sess.Shut(dialect.UserQuota)
-		return
+// admit counts the client among a user's, unless those are as many as the app
+// allows: then it is closed.
+func (c *client) admit(user string) bool {
+	if c.h.edge.door.signIn(c.app(), user) {
+		return true
 	}
-	c.sess.SignInDecided(d, c.h.loop.Now())
-	if first && c.user() == "" { // the session would not have it
-		door.signOut(c.app(), d.User.ID)
-	}
+	c.sess.Shut(dialect.UserQuota)
+	return false
 }
 
-// Publish implements session.Host.
-func (c *client) Publish(pub *message.Publication) {
-	c.h.stats.clientEvents.Add(1)
-	c.h.edge.cfg.Backbone.Publish(pub)
-}
-
-// SetUser implements session.Host.
-func (c *client) SetUser(user *authz.User, watch []string) {
-	key := c.key(user.ID)
+// become makes the client, which was admitted, one of a user's.
+func (c *client) become(user string) {
+	key := c.key(user)
 	c.h.users[key] = append(c.h.users[key], c)
-	c.h.edge.cfg.Roster.Online(c.app().ID, user.ID)
-	if len(watch) > 0 {
-		c.watch(watch)
-	}
+	c.h.edge.cfg.Roster.Online(c.app().ID, user)
 }
 
 // Attach implements session.Host.
 func (c *client) Attach(name string, how session.Attach) {
-	a := &attachment{c: c, keys: []channel.Key{c.key(name)}, how: how, enc: c.enc}
-	if a.keeps() {
-		a.enc = c.h.edge.positioned[c.enc]
-	}
-	c.attach(a)
+	c.attach(&attachment{c: c, keys: []channel.Key{c.key(name)}, how: how, enc: c.h.edge.views[c.protocol] + how.View})
 }
 
 // Detach implements session.Host.
 func (c *client) Detach(name string) {
 	for a := c.pending; a != nil; a = a.next {
-		if a.watched == nil && a.keys[0].Name == name {
+		if a.watch == nil && a.keys[0].Name == name {
 			a.cancel()
 			return
 		}

@@ -74,7 +74,7 @@ func (c *client) describe(id string) *ConnInfo {
 		return nil
 	}
 	info := &ConnInfo{
-		SocketID: id, User: c.user(), Dialect: c.dialect().Name(), Remote: c.conn.RemoteAddr(), Loop: c.h.index,
+		SocketID: id, User: c.user(), Dialect: c.proto().Name(), Remote: c.conn.RemoteAddr(), Loop: c.h.index,
 		Silent: time.Duration(c.h.loop.Now() - c.conn.LastInput()), Pending: c.conn.Pending(),
 		Channels: map[string]string{}, Closing: c.closing,
 	}

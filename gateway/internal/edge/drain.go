@@ -137,11 +137,6 @@ func (h *handler) shutSubscribers(partition int) {
 		if c.app() == nil || c.closing {
 			return
 		}
-		for name := range c.sess.Channels() {
-			if c.key(name).Partition(h.edge.cfg.Partitions) == partition && c.app().Effective(name).Durable() {
-				c.sess.Shut(dialect.Reconnect)
-				return
-			}
-		}
+		c.sess.Lost(func(name string) bool { return c.key(name).Partition(h.edge.cfg.Partitions) == partition })
 	})
 }

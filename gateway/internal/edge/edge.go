@@ -23,7 +23,7 @@ import (
 // Config is what an Edge is made of.
 type Config struct {
 	Apps       *app.Registry // without secrets
-	Dialects   []dialect.Dialect
+	Protocols  []Protocol
 	Loops      int
 	Partitions int
 	// NodeNumber begins the socket ids of this run of the node.
@@ -53,13 +53,13 @@ type Edge struct {
 	// immutable after New
 	cfg      Config
 	interest *hub.Interest
-	// positioned is, by dialect, the encoding of subscriptions that keep their
-	// place: the dialect's other one where it has no words for positions.
-	positioned []uint8
-	handlers   []*handler
-	apps       appCounts
-	door       *admission
-	started    time.Time
+	// views is, by protocol, the encoding of its first view; those of the others
+	// follow.
+	views    []uint8
+	handlers []*handler
+	apps     appCounts
+	door     *admission
+	started  time.Time
 
 	// atomic
 	broken   []atomic.Bool // partitions since Broken, until Start
@@ -78,8 +78,8 @@ const backlogMax = 16 << 10
 
 // New returns an edge that listens nowhere yet.
 func New(cfg Config) (*Edge, error) {
-	if cfg.Loops < 1 || cfg.Partitions < 1 || len(cfg.Dialects) == 0 {
-		return nil, fmt.Errorf("edge: need loops, partitions and dialects, have %d, %d and %d", cfg.Loops, cfg.Partitions, len(cfg.Dialects))
+	if cfg.Loops < 1 || cfg.Partitions < 1 || len(cfg.Protocols) == 0 {
+		return nil, fmt.Errorf("edge: need loops, partitions and protocols, have %d, %d and %d", cfg.Loops, cfg.Partitions, len(cfg.Protocols))
 	}
 	e := &Edge{cfg: cfg, broken: make([]atomic.Bool, cfg.Partitions), door: newAdmission(cfg.Limits), started: time.Now()}
 	encodings := e.encodings()
@@ -97,20 +97,17 @@ func New(cfg Config) (*Edge, error) {
 	return e, nil
 }
 
-// encodings are one for each dialect, in order, and behind these those for
-// subscriptions that keep their place.
+// encodings are those of all views of all protocols, in order.
 func (e *Edge) encodings() []hub.Encoding {
 	var all []hub.Encoding
-	for i, d := range e.cfg.Dialects {
-		all = append(all, &framed{append: func(dst []byte, _ message.Position, pub *message.Publication) []byte {
-			return d.AppendPublication(dst, pub)
-		}})
-		e.positioned = append(e.positioned, uint8(i))
-	}
-	for i, d := range e.cfg.Dialects {
-		if p, ok := d.(dialect.Positioner); ok {
-			e.positioned[i] = uint8(len(all))
-			all = append(all, &framed{append: p.AppendPositioned})
+	for _, p := range e.cfg.Protocols {
+		e.views = append(e.views, uint8(len(all)))
+		op := ws.OpText
+		if p.Binary() {
+			op = ws.OpBinary
+		}
+		for _, view := range p.Views() {
+			all = append(all, &framed{append: view, op: op})
 		}
 	}
 	return all
@@ -238,9 +235,10 @@ func (e *Edge) onLoops(ctx context.Context, f func(*handler)) error {
 	return nil
 }
 
-// framed is a dialect's publications as WebSocket text frames.
+// framed is a view of publications as WebSocket frames.
 type framed struct {
-	append  func(dst []byte, pos message.Position, pub *message.Publication) []byte
+	append  dialect.View
+	op      ws.Op
 	payload sync.Pool
 }
 
@@ -255,7 +253,7 @@ func (f *framed) AppendFrame(dst []byte, pos message.Position, pub *message.Publ
 		if dst == nil {
 			dst = make([]byte, 0, len(payload)+ws.HeaderBytesMax)
 		}
-		dst = ws.AppendText(dst, payload)
+		dst = ws.AppendFrame(dst, f.op, payload)
 	}
 	*buf = payload
 	if cap(payload) <= 64<<10 {

@@ -13,7 +13,6 @@ import (
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
 
-	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/dialect/pusher"
 	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/leaktest"
@@ -131,7 +130,7 @@ func startWith(t *testing.T, change func(*Config), changes ...func(*app.App)) *f
 		counts: map[channel.Key]int{}, members: map[string]int{},
 	}
 	cfg := Config{
-		Apps: apps, Dialects: []dialect.Dialect{pusher.New("")}, Loops: 2, Partitions: partitions, NodeNumber: 7,
+		Apps: apps, Protocols: []Protocol{Pusher(pusher.New(""))}, Loops: 2, Partitions: partitions, NodeNumber: 7,
 		Backbone: c, Roster: c, Watcher: c, Log: slog.New(slog.DiscardHandler),
 	}
 	change(&cfg)

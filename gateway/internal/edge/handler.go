@@ -63,8 +63,9 @@ func (h *handler) run(f func()) { h.loop.PostAlways(mail{run: f}) }
 
 // Request implements loop.Handler.
 func (h *handler) Request(c *loop.Conn, head *loop.Head) loop.Verdict {
-	for i, d := range h.edge.cfg.Dialects {
-		hello, ok := d.Hello(head.Path, head.RawQuery)
+	for i := range h.edge.cfg.Protocols {
+		p := &h.edge.cfg.Protocols[i]
+		hello, ok := p.Hello(head)
 		if !ok {
 			continue
 		}
@@ -74,8 +75,8 @@ func (h *handler) Request(c *loop.Conn, head *loop.Head) loop.Verdict {
 		if no, ok := h.edge.door.enter(c.RemoteIP(), time.Since(h.edge.started), h.loop.Full()); !ok {
 			return no
 		}
-		c.Data = newClient(h, c, uint8(i), hello, head.Header("Origin"))
-		return loop.Verdict{Action: loop.Upgrade}
+		c.Data = p.birth(&birth{h: h, conn: c, protocol: uint8(i), hello: hello, head: head})
+		return loop.Verdict{Action: loop.Upgrade, Protocol: hello.Subprotocol}
 	}
 	return loop.Verdict{Action: loop.HandOver}
 }
@@ -100,7 +101,7 @@ func (h *handler) Message(c *loop.Conn, text bool, payload []byte) {
 		return
 	}
 	h.stats.messages.Add(1)
-	if !text {
+	if text == cl.proto().Binary() {
 		cl.sess.Shut(dialect.Malformed)
 		return
 	}
@@ -121,7 +122,7 @@ func (h *handler) Closed(c *loop.Conn, why loop.Closure) {
 func (h *handler) SlowClose(c *loop.Conn) (code int, reason string) {
 	cl := c.Data.(*client)
 	h.stats.close(dialect.Slow)
-	return cl.dialect().Closing(dialect.Slow)
+	return cl.proto().Closing(dialect.Slow)
 }
 
 // Tick implements loop.Handler.

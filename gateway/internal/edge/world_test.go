@@ -14,6 +14,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/dialect/pusher"
+	"github.com/carillon-rt/carillon/gateway/internal/httphead"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/channel"
@@ -27,12 +28,22 @@ type second struct{ *pusher.Pusher }
 
 func (s second) Name() string { return "second" }
 
-func (s second) Hello(path, query string) (dialect.Hello, bool) {
-	rest, ok := strings.CutPrefix(path, "/second")
+func (s second) Hello(head *httphead.Head) (dialect.Hello, bool) {
+	rest, ok := strings.CutPrefix(head.Path, "/second")
 	if !ok {
 		return dialect.Hello{}, false
 	}
-	return s.Pusher.Hello(rest, query)
+	other := *head
+	other.Path = rest
+	return s.Pusher.Hello(&other)
+}
+
+// Views implements dialect.Protocol, with the publications below.
+func (s second) Views() []dialect.View {
+	plain := func(dst []byte, _ message.Position, pub *message.Publication) []byte {
+		return s.AppendPublication(dst, pub)
+	}
+	return []dialect.View{plain, s.Pusher.Views()[1]}
 }
 
 func (s second) AppendPublication(dst []byte, pub *message.Publication) []byte {
@@ -87,7 +98,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 		t.Fatal(err)
 	}
 	e, err := New(Config{
-		Apps: apps, Dialects: []dialect.Dialect{second{pusher.New("")}, pusher.New("")}, Loops: 2, Partitions: partitions,
+		Apps: apps, Protocols: []Protocol{Pusher(second{pusher.New("")}), Pusher(pusher.New(""))}, Loops: 2, Partitions: partitions,
 		NodeNumber: 7, Backbone: w, History: w, Roster: w, Watcher: w, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

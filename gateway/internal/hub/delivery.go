@@ -32,7 +32,7 @@ type Delivery struct {
 // encoding of few, and cost one allocation instead of three.
 type parcel struct {
 	Delivery
-	frames [3]*Frame
+	frames [8]*Frame
 	frame  Frame
 }
 

@@ -110,10 +110,19 @@ func (c *Conn) Send(frames []byte) {
 
 // SendText queues payload, which must be UTF-8, as one text message; it is
 // copied.
-func (c *Conn) SendText(payload []byte) {
-	if c.state == stateOpen {
-		c.core.writer.frame(c, ws.OpText, payload)
+func (c *Conn) SendText(payload []byte) { c.SendMessage(payload, false) }
+
+// SendMessage queues payload as one message; it is copied. Unless it is binary
+// it must be UTF-8.
+func (c *Conn) SendMessage(payload []byte, binary bool) {
+	if c.state != stateOpen {
+		return
 	}
+	op := ws.OpText
+	if binary {
+		op = ws.OpBinary
+	}
+	c.core.writer.frame(c, op, payload)
 }
 
 // SendShared queues a shared frame for the end of the turn without copying

@@ -6,6 +6,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/dialect/pusher"
+	"github.com/carillon-rt/carillon/gateway/internal/httphead"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/proto/app"
@@ -31,7 +32,7 @@ const subscription = `{"event":"pusher:subscribe","data":{"auth":"","channel":"m
 // connect is the session's part of a connection with one public subscription:
 // greeting, subscribe, success.
 func connect(p *pusher.Pusher, a *app.App, host session.Host, subscribe []byte) {
-	hello, _ := p.Hello("/app/key", "protocol=7&client=js&version=8.6.0&flash=false")
+	hello, _ := p.Hello(&httphead.Head{Path: "/app/key", RawQuery: "protocol=7&client=js&version=8.6.0&flash=false"})
 	s := session.New(p, a, hello, session.Options{}, host)
 	s.Open(0)
 	s.Message(subscribe, 1)

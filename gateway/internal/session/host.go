@@ -32,11 +32,22 @@ type Transport interface {
 
 // Cluster is everything behind the gateway.
 type Cluster interface {
+	Channels
 	// Authorize is answered by Session.Authorized with the same id and wish,
 	// which sessions have no room for. The wish is nil mostly.
 	Authorize(id uint32, req *authz.Subscribe, wish *resume.Wish)
 	// SignIn is answered by Session.SignInDecided.
 	SignIn(req *authz.SignIn)
+	// Publish sends a client event on. Failure is counted, not reported:
+	// client events have no acknowledgement.
+	Publish(pub *message.Publication)
+	// SetUser tells that the connection now acts as user and watches the
+	// given users; answered by Session.Watching if watch is not empty.
+	SetUser(user *authz.User, watch []string)
+}
+
+// Channels is the subscriptions of the connection.
+type Channels interface {
 	// Attach subscribes the connection to a channel that it may join. It is
 	// answered by Session.Attached. Publications arrive only after that call
 	// has returned, and none is missed or repeated in between.
@@ -44,12 +55,6 @@ type Cluster interface {
 	// Detach ends a subscription, or an Attach that was not answered yet
 	// (which then is never answered). A member that Attach joined leaves.
 	Detach(channel string)
-	// Publish sends a client event on. Failure is counted, not reported:
-	// client events have no acknowledgement.
-	Publish(pub *message.Publication)
-	// SetUser tells that the connection now acts as user and watches the
-	// given users; answered by Session.Watching if watch is not empty.
-	SetUser(user *authz.User, watch []string)
 }
 
 // Attach says what a subscription needs before it is complete.
@@ -62,6 +67,14 @@ type Attach struct {
 	// channel of which Keep is kept for clients.
 	Resume *resume.Wish
 	Keep   resume.Keep
+	// View is how the subscription is told of publications: an index of
+	// dialect.Protocol.Views.
+	View uint8
+	// Inline: the past that the answer holds is the session's to tell, together
+	// with the rest of it.
+	Inline bool
+	// Wait: after the answer nothing is sent before the session says so.
+	Wait bool
 }
 
 // Attached is the answer to Cluster.Attach.
@@ -74,7 +87,7 @@ type Attached struct {
 	Members []presence.Member
 	// Cached is the channel's last value; nil with Attach.Cache is a miss.
 	Cached *message.Publication
-	// Resume answers Attach.Resume. Its Entries are the host's to send, after
-	// Session.Attached has returned.
+	// Resume answers Attach.Resume. Unless Attach.Inline, its Entries are the
+	// host's to send, after Session.Attached has returned.
 	Resume *resume.Answer
 }

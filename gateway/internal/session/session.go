@@ -139,6 +139,25 @@ func (s *Session) Opened() int64 { return s.opened }
 // User is the signed-in user, nil if there is none.
 func (s *Session) User() *authz.User { return s.user }
 
+// UserID is the id of the signed-in user, "" if there is none.
+func (s *Session) UserID() string {
+	if s.user == nil {
+		return ""
+	}
+	return s.user.ID
+}
+
+// Lost says that publications of the channels for which lost is true are gone
+// for good: subscribers of durable ones come back for a fresh start.
+func (s *Session) Lost(lost func(channel string) bool) {
+	for i := range s.subs {
+		if name := s.subs[i].name; lost(name) && s.app.Effective(name).Durable() {
+			s.Shut(dialect.Reconnect)
+			return
+		}
+	}
+}
+
 // SocketID is the id of the connection.
 func (s *Session) SocketID() string { return s.host.SocketID() }
 

@@ -119,6 +119,7 @@ func (s *Session) attach(sub *subscription, member *presence.Member, wish *resum
 	if wish != nil {
 		if eff := s.app.Effective(sub.name); eff.Recovers() {
 			how.Keep = resume.Keep{Size: eff.History.Size, TTL: eff.History.TTL}
+			how.View = s.dialect.PlacedView()
 		}
 	}
 	s.host.Attach(sub.name, how)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/dialect/pusher"
+	"github.com/carillon-rt/carillon/gateway/internal/httphead"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/proto/app"
@@ -152,7 +153,7 @@ func (p *player) step(line string) {
 func (p *player) connect(rest string) {
 	fields := strings.Fields(rest)
 	path, query, _ := strings.Cut(fields[0], "?")
-	hello, ok := p.d.Hello(path, query)
+	hello, ok := p.d.Hello(&httphead.Head{Path: path, RawQuery: query})
 	if !ok {
 		p.wish("not a path of the dialect")
 		return

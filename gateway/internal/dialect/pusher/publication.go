@@ -55,7 +55,8 @@ func (p *Pusher) AppendPublication(dst []byte, pub *message.Publication) []byte 
 	return append(dst, '}')
 }
 
-// AppendPositioned implements dialect.Positioner.
+// AppendPositioned is AppendPublication with the publication's position, 0 if
+// it has none.
 func (p *Pusher) AppendPositioned(dst []byte, pos message.Position, pub *message.Publication) []byte {
 	start := len(dst)
 	dst = p.AppendPublication(dst, pub)

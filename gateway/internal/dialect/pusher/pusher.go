@@ -10,7 +10,9 @@ import (
 	"sync"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/httphead"
 	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/message"
 )
 
 // Versions of the protocol that are spoken.
@@ -30,9 +32,8 @@ type Pusher struct {
 }
 
 var (
-	_ dialect.Dialect    = (*Pusher)(nil)
-	_ dialect.Namer      = (*Pusher)(nil)
-	_ dialect.Positioner = (*Pusher)(nil)
+	_ dialect.Dialect = (*Pusher)(nil)
+	_ dialect.Namer   = (*Pusher)(nil)
 )
 
 // New returns the dialect. pathPrefix is what comes before "/app/KEY" in the
@@ -49,9 +50,30 @@ func New(pathPrefix string) *Pusher {
 // Name implements dialect.Dialect.
 func (p *Pusher) Name() string { return "pusher" }
 
-// Hello implements dialect.Dialect for "/app/KEY?protocol=7&..." (Pusher
+// Binary implements dialect.Protocol.
+func (p *Pusher) Binary() bool { return false }
+
+// Views of subscriptions: those that keep their place are told positions.
+const (
+	viewPlain = iota
+	viewPlaced
+)
+
+// Views implements dialect.Protocol.
+func (p *Pusher) Views() []dialect.View {
+	plain := func(dst []byte, _ message.Position, pub *message.Publication) []byte {
+		return p.AppendPublication(dst, pub)
+	}
+	return []dialect.View{viewPlain: plain, viewPlaced: p.AppendPositioned}
+}
+
+// PlacedView implements dialect.Dialect.
+func (p *Pusher) PlacedView() uint8 { return viewPlaced }
+
+// Hello implements dialect.Protocol for "/app/KEY?protocol=7&..." (Pusher
 // protocol, "websocket connection").
-func (p *Pusher) Hello(path, rawQuery string) (dialect.Hello, bool) {
+func (p *Pusher) Hello(head *httphead.Head) (dialect.Hello, bool) {
+	path, rawQuery := head.Path, head.RawQuery
 	key, ok := strings.CutPrefix(path, "/app/")
 	if !ok && p.prefix != "" {
 		key, ok = strings.CutPrefix(strings.TrimPrefix(path, p.prefix), "/app/")

@@ -5,6 +5,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/httphead"
 )
 
 func TestHello(t *testing.T) {
@@ -31,7 +32,7 @@ func TestHello(t *testing.T) {
 		{"", "/apps/1/events", "", dialect.Hello{}, false},
 		{"", "", "", dialect.Hello{}, false},
 	} {
-		got, ours := New(c.prefix).Hello(c.path, c.query)
+		got, ours := New(c.prefix).Hello(&httphead.Head{Path: c.path, RawQuery: c.query})
 		if got != c.want || ours != c.ours {
 			t.Errorf("%q: %s?%s is %+v, %v; want %+v, %v", c.prefix, c.path, c.query, got, ours, c.want, c.ours)
 		}

@@ -93,6 +93,26 @@ func staysText(why dialect.Reason) string {
 		return "Invalid resume"
 	case dialect.Unavailable:
 		return "Temporarily unavailable: try again"
+	case dialect.Anonymous:
+		return "Credentials are needed"
+	case dialect.BadToken:
+		return "Invalid token"
+	case dialect.TokenExpired:
+		return "Token expired"
+	case dialect.Expired:
+		return "Connection expired"
+	case dialect.SubscriptionExpired:
+		return "Subscription expired"
+	case dialect.LostPlace:
+		return "Messages are missing: reconnect"
+	case dialect.NoChannel:
+		return "Unknown channel"
+	case dialect.NoMethod:
+		return "Unknown method"
+	case dialect.NotAvailable:
+		return "Not available"
+	case dialect.ByApp:
+		return "Refused by the application"
 	}
 	return "Internal error: try again"
 }
