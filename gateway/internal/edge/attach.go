@@ -140,9 +140,10 @@ func (a *attachment) cacheCame(r *history.Reply) {
 			a.fail(dialect.Unavailable, "the cached event of the channel can't be read")
 			break
 		}
-		a.result.Cached = pub
+		a.result.Cached, a.result.CachedAt = pub, resume.Place{Epoch: r.Epoch, Position: r.Cached.Position}
 		a.floor.Position = max(r.Cached.Position, r.Top)
 	default:
+		a.result.CachedAt = resume.Place{Epoch: r.Epoch, Position: r.Top}
 		a.floor.Position = r.Top
 	}
 	a.answered()
@@ -203,12 +204,11 @@ func (a *attachment) complete() {
 		return
 	}
 	a.join()
+	a.told = a.how.Wait // the session may say at once that it is to go live
 	a.tell()
-	if a.how.Wait {
-		a.told = true
-		return
+	if !a.how.Wait && !a.done { // it may have been detached, too
+		a.catchUp()
 	}
-	a.catchUp()
 }
 
 // Live ends the wait of a subscription that was attached with Attach.Wait. It

@@ -35,6 +35,8 @@ type Place struct {
 type Wish struct {
 	// Since is the client's place. Without an epoch it has none yet.
 	Since Place
+	// AnyEpoch: Since.Position counts in whatever life the journal is in.
+	AnyEpoch bool
 	// Rewind is how many of the newest publications the client wants if it has
 	// no place, or has lost it; 0 is none.
 	Rewind int
@@ -78,7 +80,7 @@ type Question struct {
 // Question is what the past has to be asked for the wish at mark.
 func (w *Wish) Question(key channel.Key, mark Place, keep Keep) Question {
 	q := Question{Key: key, Mark: mark, Newest: min(w.Rewind, keep.Size), Keep: keep}
-	if w.Since.Epoch != "" && (mark.Epoch == "" || w.Since.Epoch == mark.Epoch) {
+	if w.AnyEpoch || w.Since.Epoch != "" && (mark.Epoch == "" || w.Since.Epoch == mark.Epoch) {
 		q.Since, q.Resumes = w.Since.Position, true
 	}
 	return q
@@ -102,6 +104,8 @@ type Answer struct {
 	// Place is where the client is when it has got Entries.
 	Place   Place
 	Entries []Entry
+	// Since is the place that the client had, if it recovered.
+	Since Place
 	// Seen is a position after the mark up to which the client has got
 	// everything on another gateway.
 	Seen message.Position
@@ -119,7 +123,7 @@ func (w *Wish) NeedsPast(mark Place) bool {
 	case w.Since.Epoch == mark.Epoch && w.Since.Position == mark.Position:
 		return false
 	}
-	return w.Since.Epoch == mark.Epoch || w.Rewind > 0
+	return w.AnyEpoch || w.Since.Epoch == mark.Epoch || w.Rewind > 0
 }
 
 // Decide answers the wish at mark. past is nil if it was not needed.
@@ -132,9 +136,12 @@ func (w *Wish) Decide(mark Place, past *Past) *Answer {
 		a.Place.Epoch = past.Epoch
 	}
 	same := past.Epoch == a.Place.Epoch // else nothing that is known can be compared
-	since := w.Since.Position
+	since, epoch := w.Since.Position, w.Since.Epoch
+	if w.AnyEpoch {
+		epoch = a.Place.Epoch
+	}
 	switch {
-	case !same || w.Since.Epoch == "" || w.Since.Epoch != a.Place.Epoch:
+	case !same || epoch == "" || epoch != a.Place.Epoch:
 	case since == mark.Position:
 		a.Recovered = true
 	case since > mark.Position: // from a gateway that is ahead, or made up
@@ -144,6 +151,9 @@ func (w *Wish) Decide(mark Place, past *Past) *Answer {
 	case since >= past.Floor:
 		a.Recovered = true
 		a.Entries = between(past.Entries, since, mark.Position)
+	}
+	if a.Recovered {
+		a.Since = Place{epoch, since}
 	}
 	if !a.Recovered && same && w.Rewind > 0 {
 		a.Entries = between(past.Entries, past.Floor, mark.Position)

@@ -87,6 +87,8 @@ type Attached struct {
 	Members []presence.Member
 	// Cached is the channel's last value; nil with Attach.Cache is a miss.
 	Cached *message.Publication
+	// CachedAt is where Cached, or the channel's newest publication, stands.
+	CachedAt resume.Place
 	// Resume answers Attach.Resume. Unless Attach.Inline, its Entries are the
 	// host's to send, after Session.Attached has returned.
 	Resume *resume.Answer

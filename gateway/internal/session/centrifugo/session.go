@@ -1,0 +1,320 @@
+package centrifugo
+
+import (
+	"bytes"
+	"iter"
+	"sync"
+
+	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	codec "github.com/carillon-rt/carillon/gateway/internal/dialect/centrifugo"
+	"github.com/carillon-rt/carillon/gateway/internal/session"
+	"github.com/carillon-rt/carillon/proto/app"
+	"github.com/carillon-rt/carillon/proto/authz"
+)
+
+// phase is how far a connection has come.
+type phase uint8
+
+const (
+	fresh      phase = iota // waits for the connect command
+	connecting              // it is being decided, or its subscriptions made
+	connected
+	failed // connect was answered with an error: no further command is taken
+	closed
+)
+
+// Session is the state of one client. It belongs to the loop of its connection
+// and is not safe for use by several goroutines.
+//
+// All times are nanoseconds of the loop's monotonic clock, unless they are Unix
+// seconds. Once the session has asked its host to close, every further call
+// does nothing.
+type Session struct {
+	// immutable after New
+	dialect *codec.Dialect
+	host    Host
+	app     *app.App
+	opt     Options
+
+	phase    phase
+	identity identity
+	clock    clock
+
+	subs   []subscription
+	byName map[string]int32 // index into subs, nil while these are few
+
+	connect *connect // until connected
+	calls   []call   // questions that are not answered yet
+	last    uint32   // number of the latest
+
+	messages rate // of all commands
+	events   rate // of publications
+}
+
+// identity is who the connection acts as.
+type identity struct {
+	user     string
+	info     string // JSON, or ""
+	meta     string // JSON, or ""
+	emulated map[string]string
+	// refresher is who asks for more time when the credentials expire.
+	refresher refresher
+}
+
+type refresher uint8
+
+const (
+	nobody refresher = iota
+	client
+	server
+)
+
+// Options are what a connection is born with.
+type Options struct {
+	// Refuse is why the connection must be refused, or None.
+	Refuse dialect.Reason
+	// Transport is "websocket" or another of authz.Client, Headers what hooks
+	// may see of the request.
+	Transport string
+	Headers   map[string]string
+	// Random differs between connections: it scatters their pings.
+	Random uint64
+	// Node names the gateway for emulation, "" for transports that need none.
+	Node string
+	Now  int64
+}
+
+// Version is what connections are told of the server.
+const Version = "carillon"
+
+// New returns the session of a connection to an app. It says nothing to the
+// client before Open. a is nil when none was found.
+func New(d *codec.Dialect, a *app.App, opt Options, host Host) *Session {
+	s := &Session{}
+	s.Init(d, a, opt, host)
+	return s
+}
+
+// Init is New for a session that is part of something else.
+func (s *Session) Init(d *codec.Dialect, a *app.App, opt Options, host Host) {
+	*s = Session{dialect: d, host: host, app: a, opt: opt, clock: clock{opened: opt.Now, active: opt.Now}}
+	if a == nil && opt.Refuse == dialect.None {
+		s.opt.Refuse = dialect.AppUnknown
+	}
+}
+
+// Open begins, or refuses and closes.
+func (s *Session) Open(now int64) {
+	if s.opt.Refuse != dialect.None {
+		s.Shut(s.opt.Refuse)
+		return
+	}
+	s.clock.opened, s.clock.active = now, now
+}
+
+// Shut closes with the protocol's code for why.
+func (s *Session) Shut(why dialect.Reason) {
+	code, text := s.dialect.Closing(why)
+	s.shut(why, code, text)
+}
+
+// shut closes. A reason that is JSON would be misunderstood: see CloseReason.
+func (s *Session) shut(why dialect.Reason, code int, text string) {
+	if s.phase == closed {
+		return
+	}
+	s.phase = closed
+	s.host.Disconnect(why, code, codec.CloseReason(text))
+}
+
+// Gone ends a session whose transport is gone. It asks the host for nothing:
+// whoever calls it cleans up what the session had attached.
+func (s *Session) Gone() {
+	s.phase = closed
+	s.subs, s.byName, s.calls, s.connect = nil, nil, nil, nil
+}
+
+// Opened is when the connection began.
+func (s *Session) Opened() int64 { return s.clock.opened }
+
+// App is the client's app, nil if there is none.
+func (s *Session) App() *app.App { return s.app }
+
+// UserID is the user that the connection acts as, "" if that is nobody.
+func (s *Session) UserID() string { return s.identity.user }
+
+// Channels yields the channels of the session and how far each subscription
+// has come. The session must not be called meanwhile.
+func (s *Session) Channels() iter.Seq2[string, session.State] {
+	return func(yield func(string, session.State) bool) {
+		for i := range s.subs {
+			if !yield(s.subs[i].name, s.subs[i].state) {
+				return
+			}
+		}
+	}
+}
+
+// Message handles one message of the client, which may hold several commands.
+func (s *Session) Message(payload []byte, now int64) dialect.Reason {
+	s.Active(now)
+	for cmd, err := range s.dialect.Commands(payload) {
+		if s.phase == closed {
+			break
+		}
+		if err != nil {
+			s.shut(dialect.Malformed, 3501, "bad request: "+err.Error())
+			return dialect.Malformed
+		}
+		if cmd.Body == nil {
+			s.pong()
+			continue
+		}
+		if !s.messages.take(now, s.app.Limits.MessagesPerSecond, rateWindow) {
+			s.Shut(dialect.Flood)
+			return dialect.Flood
+		}
+		s.command(&cmd, now)
+	}
+	return dialect.None
+}
+
+// command does what a command asks for, in the order in which they came: what
+// comes while the connection is being decided waits for that.
+func (s *Session) command(cmd *codec.Command, now int64) {
+	body, isConnect := cmd.Body.(*codec.ConnectRequest)
+	switch {
+	case s.phase == fresh && isConnect:
+		s.begin(cmd.ID, body, now)
+	case s.phase == fresh:
+		s.bad("the first command must be connect")
+	case isConnect:
+		s.bad("the connection has sent connect already")
+	case s.phase == failed:
+		s.bad("connect was refused, no further command is taken")
+	case s.phase == connecting:
+		s.postpone(cmd)
+	default:
+		s.do(cmd, now)
+	}
+}
+
+// do does what a command of a connected client asks for.
+func (s *Session) do(cmd *codec.Command, now int64) {
+	switch b := cmd.Body.(type) {
+	case *codec.SubscribeRequest:
+		s.subscribe(cmd.ID, b, now)
+	case *codec.UnsubscribeRequest:
+		s.unsubscribe(cmd.ID, b.Channel)
+	case *codec.PublishRequest:
+		s.publish(cmd.ID, b, now)
+	case *codec.PresenceRequest:
+		s.presence(cmd.ID, b.Channel, now)
+	case *codec.PresenceStatsRequest:
+		s.presenceStats(cmd.ID, b.Channel, now)
+	case *codec.HistoryRequest:
+		s.history(cmd.ID, b, now)
+	case *codec.RPCRequest:
+		s.rpc(cmd.ID, b, now)
+	case *codec.RefreshRequest:
+		s.refresh(cmd.ID, b, now)
+	case *codec.SubRefreshRequest:
+		s.subRefresh(cmd.ID, b, now)
+	case *codec.SendRequest: // nobody takes them
+		s.host.Refused(dialect.NotAvailable)
+		s.Shut(dialect.NotAvailable)
+	default:
+		s.bad("servers take no such command")
+	}
+}
+
+// bad closes because of a command that makes no sense.
+func (s *Session) bad(text string) {
+	s.host.Refused(dialect.Malformed)
+	s.shut(dialect.Malformed, 3501, "bad request: "+text)
+}
+
+// reply answers a command.
+func (s *Session) reply(id uint32, r codec.Result) {
+	s.say(func(dst []byte) []byte { return s.dialect.AppendReply(dst, &codec.Reply{ID: id, Result: r}) })
+}
+
+// refuse answers a command with the protocol's error for why. text says what
+// is wrong and what would be right, "" leaves it to the protocol.
+func (s *Session) refuse(id uint32, why dialect.Reason, text string) {
+	e := codec.ErrorOf(why)
+	if text != "" {
+		e.Message += ": " + text
+	}
+	s.refuseWith(id, why, &e)
+}
+
+func (s *Session) refuseWith(id uint32, why dialect.Reason, e *codec.Error) {
+	s.host.Refused(why)
+	s.say(func(dst []byte) []byte { return s.dialect.AppendReply(dst, &codec.Reply{ID: id, Error: e}) })
+}
+
+// denied tells what the authorization service said no to: in the application's
+// own words if it has any.
+func (s *Session) denied(id uint32, d *authz.Decision) {
+	switch v := d.Verdict; {
+	case v != nil && v.Disconnect:
+		s.host.Refused(dialect.ByApp)
+		s.shut(dialect.ByApp, int(v.Code), v.Text)
+	case v != nil:
+		s.refuseWith(id, dialect.ByApp, &codec.Error{Code: v.Code, Message: v.Text, Temporary: v.Temporary})
+	default:
+		s.refuse(id, reasonOf(d), d.Message)
+	}
+}
+
+func reasonOf(d *authz.Decision) dialect.Reason {
+	if d.Temporary {
+		return dialect.Unavailable
+	}
+	return dialect.ReasonOf(d.Reason)
+}
+
+func (s *Session) push(channel string, p codec.Push) {
+	s.say(func(dst []byte) []byte { return s.dialect.AppendPush(dst, channel, p) })
+}
+
+// buffers are for messages to single clients: a session keeps none.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// bufferBytesMax is how large a buffer is kept.
+const bufferBytesMax = 64 << 10
+
+func (s *Session) say(appendTo func(dst []byte) []byte) {
+	if s.phase == closed {
+		return
+	}
+	buf := buffers.Get().(*[]byte)
+	*buf = appendTo((*buf)[:0])
+	s.host.Send(*buf)
+	if cap(*buf) <= bufferBytesMax {
+		buffers.Put(buf)
+	}
+}
+
+// about is the connection as the authorization service is told of it.
+func (s *Session) about() authz.Client {
+	c := authz.Client{
+		App: s.app.ID, ID: s.host.SocketID(), User: s.identity.user, Transport: s.opt.Transport, Protocol: "centrifugo", Encoding: "json",
+		Info: s.identity.info, Meta: s.identity.meta, Headers: s.opt.Headers, Emulated: s.identity.emulated,
+	}
+	if s.dialect.Binary() {
+		c.Encoding = "binary"
+	}
+	return c
+}
+
+// info is what others are told of the connection, as JSON.
+func (s *Session) info(chanInfo string) []byte {
+	return codec.AppendClientInfo(nil, &codec.ClientInfo{
+		User: s.identity.user, Client: s.host.SocketID(), ConnInfo: s.identity.info, ChanInfo: chanInfo,
+	})
+}
+
+// kept is a payload that outlives the message it came in.
+func kept(data []byte) []byte { return bytes.Clone(data) }

@@ -1,0 +1,302 @@
+package centrifugo
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	codec "github.com/carillon-rt/carillon/gateway/internal/dialect/centrifugo"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
+	"github.com/carillon-rt/carillon/gateway/internal/session"
+	"github.com/carillon-rt/carillon/kit/jsonx"
+	"github.com/carillon-rt/carillon/proto/app"
+	"github.com/carillon-rt/carillon/proto/authz"
+	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/message"
+	"github.com/carillon-rt/carillon/proto/presence"
+)
+
+// A subscription's way:
+//
+//	subscribe -> [Cluster.Decide -> Decided] -> Attach -> Attached -> live
+//
+// Unsubscribe forgets it at any point. Those of the server begin at Attach.
+
+// recoveredMax is how many publications a recovery gives: a client that has
+// missed more is told that it has lost its place (client protocol, 1.7).
+const recoveredMax = 300
+
+func (s *Session) subscribe(id uint32, b *codec.SubscribeRequest, now int64) {
+	if b.Channel == "" {
+		s.bad("subscribe needs a channel")
+		return
+	}
+	eff := s.app.Effective(b.Channel)
+	if why, text := s.mayNotAsk(b, &eff); why != dialect.None {
+		s.refuse(id, why, text)
+		return
+	}
+	sub := subscription{name: b.Channel, id: id, deadline: now + callTimeout}
+	s.wake(sub.deadline)
+	if b.Token == "" && !eff.MustAsk() {
+		s.add(sub)
+		s.attach(len(s.subs)-1, b, &authz.Grant{}, false, now)
+		return
+	}
+	sub.state = session.Authorizing
+	sub.set(refreshes, b.Token == "")
+	s.add(sub)
+	req := &authz.Subscribe{App: s.app.ID, SocketID: s.host.SocketID(), Channel: b.Channel, Token: b.Token, Data: kept(b.Data)}
+	about := s.about()
+	req.Client = &about
+	ask := *b
+	ask.Data = nil
+	s.decide(req, 0, func(d *authz.Decision, now int64) { s.authorized(id, &ask, d, now) }, now)
+}
+
+// mayNotAsk says why a subscription is refused without asking anybody.
+func (s *Session) mayNotAsk(b *codec.SubscribeRequest, eff *app.Effective) (dialect.Reason, string) {
+	if err := channel.Validate(b.Channel); err != nil {
+		return dialect.BadChannel, err.Error()
+	}
+	switch n := s.app.Limits.Subscriptions; {
+	case b.Type != 0:
+		return dialect.NotAvailable, "map and shared poll subscriptions are not offered"
+	case s.find(b.Channel) >= 0:
+		return dialect.AlreadyDone, ""
+	case n > 0 && len(s.subs) >= n:
+		return dialect.Subscriptions, fmt.Sprintf("the connection has %d subscriptions, the limit is %d", len(s.subs), n)
+	case s.app.UnknownNamespace(b.Channel, *eff):
+		return dialect.NoChannel, ""
+	case strings.HasPrefix(b.Channel, channel.OnlinePrefix):
+		return dialect.Unauthorized, ""
+	}
+	return dialect.None, ""
+}
+
+// authorized goes on with the decision about a subscription, unless it was
+// forgotten.
+func (s *Session) authorized(id uint32, b *codec.SubscribeRequest, d *authz.Decision, now int64) {
+	i := s.find(b.Channel)
+	if i < 0 || s.subs[i].id != id || s.subs[i].state != session.Authorizing {
+		return
+	}
+	grant := d.Grant
+	if grant == nil {
+		grant = &authz.Grant{}
+	}
+	switch {
+	case !d.Allow:
+		s.remove(i)
+		if d.Verdict == nil && reasonOf(d) == dialect.BadToken {
+			s.refuse(id, dialect.Unauthorized, d.Message)
+			return
+		}
+		s.denied(id, d)
+	case s.past(grant.ExpireAt):
+		s.remove(i)
+		s.refuse(id, dialect.TokenExpired, "")
+	default:
+		s.attach(i, b, grant, false, now)
+	}
+}
+
+// attach asks for what subscription i needs. wait keeps back what is published
+// until the client has been told that it is connected.
+func (s *Session) attach(i int, b *codec.SubscribeRequest, g *authz.Grant, wait bool, now int64) {
+	sub := &s.subs[i]
+	eff := s.app.Effective(sub.name)
+	sub.state, sub.info = session.Attaching, g.Info
+	sub.expireAt = s.after(g.ExpireAt, now)
+	sub.set(mayPublish, g.Publish)
+	sub.set(mayRead, g.History)
+	sub.set(maySee, g.ReadPresence)
+	sub.set(recoverable, eff.Recovers())
+	sub.set(cached, eff.Cache && !(eff.Recovers() && b.Recover))
+	sub.set(present, chosen(g.Presence, eff.Presence || eff.Rules != nil && eff.Rules.Presence))
+	told := chosen(g.JoinLeave, eff.Presence || eff.Rules != nil && eff.Rules.JoinLeave)
+	sub.set(joinLeave, told && (b.JoinLeave || chosen(g.ForceJoinLeave, false)))
+	sub.pending = &pending{
+		data: g.Data, expireUnix: g.ExpireAt, recovering: b.Recover, unrecovered: b.Flag&codec.FlagUnrecoverable != 0,
+	}
+	how := session.Attach{Cache: sub.has(cached), Inline: true, Wait: wait, View: codec.ViewPlain}
+	if sub.has(joinLeave) {
+		how.View = codec.ViewMembers
+	}
+	if sub.has(present) {
+		if how.Member = s.member(sub, &eff); how.Member == nil {
+			s.drop(i, dialect.Unauthorized, "only users may be members of "+sub.name, now)
+			return
+		}
+	}
+	if sub.has(recoverable) {
+		how.Resume, how.Keep = wish(b), resume.Keep{Size: eff.History.Size, TTL: eff.History.TTL}
+	}
+	s.host.Attach(sub.name, how)
+}
+
+func chosen(override *bool, policy bool) bool {
+	if override != nil {
+		return *override
+	}
+	return policy
+}
+
+// wish is what a client wants of a channel's past. An empty epoch stands for
+// any (client protocol, 1.7).
+func wish(b *codec.SubscribeRequest) *resume.Wish {
+	if !b.Recover {
+		return &resume.Wish{}
+	}
+	since := resume.Place{Position: message.Position(b.Offset), Epoch: b.Epoch}
+	return &resume.Wish{Since: since, AnyEpoch: b.Epoch == ""}
+}
+
+// member is the connection as a member of a channel: its user, on channels
+// that have users as Pusher's do, else itself. It is nil if that is nobody.
+func (s *Session) member(sub *subscription, eff *app.Effective) *presence.Member {
+	if !eff.Presence {
+		id := s.host.SocketID()
+		return &presence.Member{ID: id, RawID: quoted(id), Info: string(s.info(sub.info))}
+	}
+	user := s.identity.user
+	if user == "" {
+		return nil
+	}
+	info := sub.info
+	if info == "" {
+		info = s.identity.info
+	}
+	return &presence.Member{ID: user, RawID: quoted(user), Info: info}
+}
+
+func quoted(s string) string { return string(jsonx.AppendString(nil, s)) }
+
+// Attached is the answer to Channels.Attach.
+func (s *Session) Attached(r session.Attached, now int64) {
+	i := s.find(r.Channel)
+	if s.phase == closed || i < 0 || s.subs[i].state != session.Attaching {
+		return
+	}
+	if r.Failed != dialect.None {
+		s.drop(i, r.Failed, r.Message, now)
+		return
+	}
+	sub := &s.subs[i]
+	made := sub.pending
+	result := s.result(sub, &r)
+	if made.recovering && !result.Recovered && made.unrecovered && sub.id != 0 {
+		s.drop(i, dialect.LostPlace, "", now)
+		return
+	}
+	id := sub.id
+	sub.id, sub.deadline, sub.pending, sub.state = 0, 0, nil, session.Live
+	if sub.expireAt > 0 {
+		s.wake(sub.expireAt)
+	}
+	switch {
+	case sub.has(byServer) && s.phase == connecting:
+		s.made(sub.name, result, now)
+	case sub.has(byServer):
+		s.push(sub.name, &codec.Subscribe{
+			Recoverable: result.Recoverable, Positioned: result.Positioned, Epoch: result.Epoch, Offset: result.Offset, Data: result.Data,
+		})
+		s.recovered(sub.name, result.Publications)
+		s.welcome(sub)
+	default:
+		s.reply(id, result)
+		s.welcome(sub)
+	}
+}
+
+// result is what the client is told of a subscription.
+func (s *Session) result(sub *subscription, r *session.Attached) *codec.SubscribeResult {
+	made := sub.pending
+	result := &codec.SubscribeResult{Data: made.data, WasRecovering: made.recovering}
+	if made.expireUnix != 0 && !sub.has(refreshes) && !sub.has(byServer) {
+		result.Expires, result.TTL = true, s.ttl(made.expireUnix)
+	}
+	if a := r.Resume; a != nil && a.Kept {
+		result.Recoverable, result.Positioned = true, true
+		result.Epoch, result.Offset = a.Place.Epoch, uint64(a.Place.Position)
+		if a.Recovered && len(a.Entries) <= recoveredMax {
+			result.Recovered = true
+			for _, e := range a.Entries {
+				result.Publications = append(result.Publications, codec.Publication{Position: e.Position, Publication: e.Publication})
+			}
+			if n := len(a.Entries); n > 0 { // the client advances through them
+				result.Offset = min(result.Offset, uint64(a.Since.Position))
+			}
+		}
+	}
+	if sub.has(cached) {
+		s.addCached(result, r)
+	}
+	return result
+}
+
+// addCached gives the channel's last value, unless the client has it. Where
+// that is all there is, it is what recovery gives.
+func (s *Session) addCached(result *codec.SubscribeResult, r *session.Attached) {
+	if !result.Recoverable {
+		result.Recoverable, result.Epoch, result.Offset = true, r.CachedAt.Epoch, uint64(r.CachedAt.Position)
+		result.Recovered = result.WasRecovering && r.Cached != nil
+	}
+	if r.Cached != nil {
+		result.Publications = append(result.Publications, codec.Publication{Position: r.CachedAt.Position, Publication: r.Cached})
+	}
+}
+
+// recovered tells what a client missed by pushes.
+func (s *Session) recovered(name string, publications []codec.Publication) {
+	for i := range publications {
+		s.push(name, &publications[i])
+	}
+}
+
+// welcome tells a client that wants to know who comes that it came itself:
+// what others are told of it was said before it was there.
+func (s *Session) welcome(sub *subscription) {
+	if sub.has(joinLeave) && sub.has(present) && !codec.UsersAreMembers(sub.name) {
+		s.push(sub.name, &codec.Join{Info: s.info(sub.info)})
+	}
+}
+
+// drop ends a subscription that is not live, and tells the client why.
+func (s *Session) drop(i int, why dialect.Reason, text string, now int64) {
+	sub := s.subs[i]
+	s.remove(i)
+	switch {
+	case !sub.has(byServer):
+		s.refuse(sub.id, why, text)
+	case s.phase == connecting:
+		id := s.connect.id
+		s.fail(func() { s.refuse(id, why, text) })
+	default:
+		s.host.Refused(why)
+	}
+}
+
+// end ends a live subscription on the server's behalf.
+func (s *Session) end(i int, code uint32) {
+	name := s.subs[i].name
+	s.remove(i)
+	s.push(name, &codec.Unsubscribe{Code: code, Reason: codec.UnsubscribeReason(code)})
+}
+
+// unsubscribe is never refused. A subscription that is being made is answered,
+// too.
+func (s *Session) unsubscribe(id uint32, name string) {
+	if name == "" {
+		s.bad("unsubscribe needs a channel")
+		return
+	}
+	if i := s.find(name); i >= 0 {
+		waits := s.subs[i].id
+		s.remove(i)
+		if waits != 0 {
+			s.refuse(waits, dialect.Unavailable, "unsubscribed meanwhile")
+		}
+	}
+	s.reply(id, &codec.UnsubscribeResult{})
+}
