@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/backbone"
+	"github.com/carillon-rt/carillon/gateway/internal/dialect/centrifugo"
 	"github.com/carillon-rt/carillon/gateway/internal/dialect/pusher"
 	"github.com/carillon-rt/carillon/gateway/internal/edge"
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
@@ -29,6 +30,7 @@ import (
 	"github.com/carillon-rt/carillon/kit/service"
 	"github.com/carillon-rt/carillon/kit/unread"
 	"github.com/carillon-rt/carillon/proto/app"
+	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/publisher"
 )
 
@@ -84,6 +86,7 @@ type Gateway struct {
 
 var (
 	_ edge.Backbone = (*backbone.Services)(nil)
+	_ edge.Answers  = (*backbone.Services)(nil)
 	_ edge.History  = (*backbone.History)(nil)
 	_ edge.Roster   = (*roster.Roster)(nil)
 	_ edge.Watcher  = (*roster.Roster)(nil)
@@ -139,7 +142,9 @@ func (g *Gateway) connect(apps *app.Registry) (err error) {
 	if err != nil {
 		return err
 	}
-	g.calls = rollcall.New(g.cfg.Partitions, rollcall.Deps{Conns: conns, Ask: g.ask, Log: g.log, Metrics: g.deps.Metrics})
+	g.calls = rollcall.New(g.cfg.Partitions, rollcall.Deps{
+		Conns: conns, Ask: g.ask, Members: hasMembers(apps), Log: g.log, Metrics: g.deps.Metrics,
+	})
 	g.feed, err = backbone.NewFeed(backbone.FeedConfig{
 		Partitions: g.cfg.Partitions, Control: g.control,
 		RecentBytes: int(g.cfg.Recent.Bytes), RecentAge: g.cfg.Recent.Age, Recovers: recovers(apps),
@@ -159,13 +164,14 @@ func (g *Gateway) assemble(apps *app.Registry) error {
 	}
 	g.handOver = loop.NewHandOverListener(at, g.cfg.Limits.HTTPPending)
 	loops, local := g.cfg.loops(), g.deps.Cluster.Local()
+	services := backbone.NewServices(g.feed, g.ask, g.publish, g.deps.Metrics)
 	g.edge, err = edge.New(edge.Config{
 		Apps: apps, Protocols: protocols(g.cfg), Loops: loops, Partitions: g.cfg.Partitions,
 		NodeNumber: nodeNumber(local.Node, local.Incarnation), Loop: g.loopConfig(loops),
 		Ages:     edge.Ages{Max: g.cfg.MaxConnectionAge, Jitter: g.cfg.ConnectionAgeJitter},
 		Limits:   edge.Limits{ConnectRate: g.cfg.Limits.ConnectRate, PerAddress: g.cfg.Limits.PerAddress},
-		Backbone: backbone.NewServices(g.feed, g.ask, g.publish, g.deps.Metrics),
-		History:  g.history, Roster: g.roster, Watcher: g.roster, Unsure: g.calls.Unsure, Log: g.log,
+		Backbone: services, Answers: services,
+		History: g.history, Roster: g.roster, Watcher: g.roster, Unsure: g.calls.Unsure, Log: g.log,
 	})
 	if err != nil {
 		return err
@@ -190,7 +196,10 @@ func (g *Gateway) bind(addr net.Addr, err error) error {
 
 // protocols is the list of those that clients can speak.
 func protocols(cfg Config) []edge.Protocol {
-	return []edge.Protocol{edge.Pusher(pusher.New(cfg.PathPrefix))}
+	return []edge.Protocol{
+		edge.Pusher(pusher.New(cfg.PathPrefix)),
+		edge.Centrifugo(centrifugo.New(centrifugo.JSON)), edge.Centrifugo(centrifugo.New(centrifugo.Protobuf)),
+	}
 }
 
 func (g *Gateway) loopConfig(loops int) loop.Config {
@@ -232,6 +241,14 @@ func durable(apps *app.Registry) func(app, channel string) bool {
 	return func(id, channel string) bool {
 		a := apps.ByID(id)
 		return a != nil && a.Effective(channel).Durable()
+	}
+}
+
+// hasMembers tells which channels have members.
+func hasMembers(apps *app.Registry) func(channel.Key) bool {
+	return func(key channel.Key) bool {
+		a := apps.ByID(key.App)
+		return a != nil && a.HasMembers(key.Name)
 	}
 }
 

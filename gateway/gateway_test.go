@@ -69,8 +69,9 @@ func newWorld(t *testing.T, cfg Config, opts Options) *world {
 	return newWorldWith(t, cfg, opts, nil)
 }
 
-// newWorldWith is newWorld with others in the membership.
-func newWorldWith(t *testing.T, cfg Config, opts Options, members cluster.Membership) *world {
+// newWorldWith is newWorld with others in the membership, and with other apps
+// than the one whose key is "key".
+func newWorldWith(t *testing.T, cfg Config, opts Options, members cluster.Membership, of ...app.App) *world {
 	t.Helper()
 	w := &world{t: t, srv: natstest.Server(t), counts: map[string]uint64{}, told: make(chan struct{}, 1)}
 	if members == nil {
@@ -85,7 +86,10 @@ func newWorldWith(t *testing.T, cfg Config, opts Options, members cluster.Member
 	if _, err = w.nc.Subscribe("car.pres.*.delta", w.presence); err != nil {
 		t.Fatal(err)
 	}
-	apps, err := app.NewRegistry([]app.App{{ID: "1", Keys: []app.Key{{Key: "key"}}}})
+	if len(of) == 0 {
+		of = []app.App{{ID: "1", Keys: []app.Key{{Key: "key"}}}}
+	}
+	apps, err := app.NewRegistry(of)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +194,12 @@ func (w *world) dial(dialer ws.Dialer, scheme string) *client {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
-	conn, br, _, err := dialer.Dial(ctx, scheme+"://"+w.gw.Addr()+"/app/key?protocol=7&client=test&version=1")
+	return w.dialTo(ctx, dialer, scheme+"://"+w.gw.Addr()+"/app/key?protocol=7&client=test&version=1")
+}
+
+func (w *world) dialTo(ctx context.Context, dialer ws.Dialer, url string) *client {
+	w.t.Helper()
+	conn, br, _, err := dialer.Dial(ctx, url)
 	if err != nil {
 		w.t.Fatal(err)
 	}

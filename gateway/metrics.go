@@ -49,6 +49,7 @@ var (
 	descTurned       = desc("connections_refused_total", "Clients refused before they had a session.", "reason")
 	descRefused      = desc("refused_total", "Messages of clients that were refused.", "reason")
 	descResumes      = desc("resumes_total", "Subscriptions that wanted to keep their place, by what became of it.", "reason")
+	descOperations   = desc("operations_total", "What backends wanted of connections of this node, one for each connection.", "operation")
 	descEnded        = desc("connections_ended_total", "Connections that ended, by how the transport saw it.", "reason")
 	descSlow         = desc("slow_total", "Connections closed because they read too slowly.", "reason")
 	descTurn         = desc("loop_turn_max_seconds", "Longest turn of any loop since the last scrape.")
@@ -77,7 +78,7 @@ var (
 // Describe implements prometheus.Collector.
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descConnections, descChannels, descMessages, descPublications, descDeliveries, descCloses, descTurned, descRefused, descResumes,
+		descConnections, descChannels, descMessages, descPublications, descDeliveries, descCloses, descTurned, descRefused, descResumes, descOperations,
 		descEnded, descSlow, descTurn, descMailbox, descKnown,
 	} {
 		ch <- d
@@ -115,6 +116,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for what, n := range s.Resumes {
 		count(descResumes, float64(n), edge.Resume(what).String())
+	}
+	for what, n := range s.Operations {
+		count(descOperations, float64(n), edge.Operation(what).String())
 	}
 	collectLoops(s.Loops, gauge, count)
 	for _, f := range figures {

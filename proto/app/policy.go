@@ -77,6 +77,19 @@ func (a *App) UnknownNamespace(name string, e Effective) bool {
 	return a.Centrifugo.KnownNamespaces && e.Rules == nil && strings.Contains(name, ":")
 }
 
+// HasMembers says whether it is known who is subscribed to the channel: by its
+// name, or by its policy where the app has clients that are members by that.
+func (a *App) HasMembers(name string) bool {
+	if channel.KindOf(name).Presence {
+		return true
+	}
+	if !a.Centrifugo.Enabled {
+		return false
+	}
+	rules := a.Effective(name).Rules
+	return rules != nil && rules.Presence
+}
+
 // glob matches name against pattern, in which * stands for any run of
 // characters, the empty one included. It runs in linear time for one star
 // and never worse than len(pattern) * len(name).

@@ -367,6 +367,9 @@ func At(seq uint64, index int) Position { return Position(seq<<10 | uint64(index
 // sequence seq can have.
 func AfterBatch(seq uint64) Position { return At(seq, BatchPublicationsMax-1) }
 
+// Infinite is above every position.
+const Infinite = Position(1<<64 - 1)
+
 // Seq is the stream sequence of the position's batch.
 func (p Position) Seq() uint64 { return uint64(p) >> 10 }
 

@@ -72,30 +72,39 @@ var (
 // goroutine; answers come on those of the Asker and the Publisher.
 type Services struct {
 	// immutable after NewServices
-	lasts   Lasts
-	ask     Asker
-	publish Publisher
-	auth    *line
-	metrics *serviceMetrics
+	lasts     Lasts
+	ask       Asker
+	publish   Publisher
+	auth      *line
+	decisions *line // those of Decide
+	reads     *line
+	metrics   *serviceMetrics
 }
 
 // NewServices returns the services behind ask and publish; metrics may be nil.
 func NewServices(lasts Lasts, ask Asker, publish Publisher, metrics prometheus.Registerer) *Services {
-	auth := newLine(authUnderway, authInLine, authPatience)
-	return &Services{lasts: lasts, ask: ask, publish: publish, auth: auth, metrics: newServiceMetrics(metrics, auth.length)}
+	s := &Services{
+		lasts: lasts, ask: ask, publish: publish,
+		auth:      newLine(authUnderway, authInLine, authPatience),
+		decisions: newLine(decideUnderway, decideInLine, decidePatience),
+		reads:     newLine(readUnderway, readInLine, readPatience),
+	}
+	s.metrics = newServiceMetrics(metrics, func() int { return s.auth.length() + s.decisions.length() })
+	return s
 }
 
 // Authorize implements the edge's Backbone.
 func (s *Services) Authorize(req *authz.Subscribe, answer func(authz.Decision)) {
-	s.decide(subject.AuthSubscribe, req.App, req, answer)
+	s.decide(s.auth, authTimeout, subject.AuthSubscribe, req.App, req, answer)
 }
 
 // SignIn implements the edge's Backbone.
 func (s *Services) SignIn(req *authz.SignIn, answer func(authz.Decision)) {
-	s.decide(subject.AuthSignIn, req.App, req, answer)
+	s.decide(s.auth, authTimeout, subject.AuthSignIn, req.App, req, answer)
 }
 
-func (s *Services) decide(subj, app string, req any, answer func(authz.Decision)) {
+// decide asks the authorization service when it is the app's turn in line.
+func (s *Services) decide(l *line, timeout time.Duration, subj, app string, req any, answer func(authz.Decision)) {
 	body, err := json.Marshal(req)
 	if err != nil { // strings only: it can't be
 		s.metrics.unavailable.Inc()
@@ -116,10 +125,10 @@ func (s *Services) decide(subj, app string, req any, answer func(authz.Decision)
 		}
 		answer(d)
 	}
-	s.auth.enter(app, func() {
-		s.ask.Ask(subj, body, authTimeout, func(reply []byte, err error) {
+	l.enter(app, func() {
+		s.ask.Ask(subj, body, timeout, func(reply []byte, err error) {
 			settle(reply, err)
-			s.auth.leave()
+			l.leave()
 		})
 	}, func() { settle(nil, natsconn.ErrBusy) })
 }
@@ -201,6 +210,16 @@ type serviceMetrics struct {
 	authSeconds                   prometheus.Histogram
 	published, publishFailed      prometheus.Counter
 	cacheRead, cacheFailed        prometheus.Counter
+	reads, readsFailed            prometheus.Counter
+}
+
+// read counts what clients asked of presence and history.
+func (m *serviceMetrics) read(err error) {
+	if err != nil {
+		m.readsFailed.Inc()
+		return
+	}
+	m.reads.Inc()
 }
 
 func newServiceMetrics(reg prometheus.Registerer, inLine func() int) *serviceMetrics {
@@ -220,7 +239,9 @@ func newServiceMetrics(reg prometheus.Registerer, inLine func() int) *serviceMet
 	auth := counter("authorizations_total", "Decisions of the authorization service.", "allowed", "refused", "unavailable")
 	events := counter("client_events_total", "Client events handed to the routers.", "published", "failed")
 	cache := counter("cache_reads_total", "Cached values read for new subscribers.", "answered", "failed")
+	reads := counter("client_reads_total", "Presence and history that clients asked for.", "answered", "failed")
 	return &serviceMetrics{
+		reads: reads[0], readsFailed: reads[1],
 		allowed: auth[0], refused: auth[1], unavailable: auth[2],
 		published: events[0], publishFailed: events[1],
 		cacheRead: cache[0], cacheFailed: cache[1],

@@ -86,6 +86,10 @@ func (e *Edge) waitEmpty(ctx context.Context) error {
 
 // Control carries out a command that was sent to all gateways.
 func (e *Edge) Control(cmd control.Command) {
+	if cmd.Operation != nil {
+		e.operate(cmd.App, cmd.Operation)
+		return
+	}
 	user, why := cmd.TerminateUser, dialect.Terminated
 	if user == "" {
 		user, why = cmd.ReconnectUser, dialect.Reconnect

@@ -33,6 +33,7 @@ type Config struct {
 	Limits   Limits
 	Ages     Ages
 	Backbone Backbone
+	Answers  Answers // of protocols whose commands are answered
 	History  History
 	Roster   Roster
 	Watcher  Watcher
@@ -92,7 +93,7 @@ func New(cfg Config) (*Edge, error) {
 	}
 	e.interest = hub.NewInterest(hub.Config{
 		Loops: cfg.Loops, Partitions: cfg.Partitions, Encodings: encodings,
-		Post: e.post, Room: e.room, Exclude: e.resolve,
+		Post: e.post, Room: e.room, Exclude: e.resolve, Members: e.hasMembers,
 	})
 	return e, nil
 }

@@ -8,6 +8,13 @@ import (
 	"github.com/carillon-rt/carillon/proto/presence"
 )
 
+// hasMembers says whether the subscribers of a channel may be told of its
+// members.
+func (e *Edge) hasMembers(key channel.Key) bool {
+	a := e.cfg.Apps.ByID(key.App)
+	return a != nil && a.HasMembers(key.Name)
+}
+
 // roster is what a new subscriber is told of the members, and the floor of
 // versions that goes with it: see hub.Interest.Roster.
 func (e *Edge) roster(key channel.Key, res *presence.Result) ([]presence.Member, uint64) {

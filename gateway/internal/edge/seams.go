@@ -5,6 +5,7 @@
 package edge
 
 import (
+	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/channel"
@@ -24,6 +25,21 @@ type Backbone interface {
 	// Cached reads a channel's last value once its partition has been applied
 	// up to atLeast. A nil reply means that nobody could answer in time.
 	Cached(key channel.Key, atLeast message.Position, answer func(*history.Reply))
+}
+
+// Answers is what loops ask for clients whose commands are answered, with the
+// same terms as Backbone.
+type Answers interface {
+	// Decide asks the authorization service; req is an *authz.Connect, Refresh,
+	// Subscribe, SubRefresh, Publish or RPC.
+	Decide(req any, answer func(authz.Decision))
+	// Submit publishes. It answers with the position of what was stored, 0 for
+	// what is not to be stored, or why it was not published.
+	Submit(pub *message.Publication, answer func(pos message.Position, why dialect.Reason))
+	// Members answers with the members of a channel.
+	Members(key channel.Key, answer func(members []presence.Member, err error))
+	// Stream answers with what a channel keeps and its newest position.
+	Stream(key channel.Key, keep resume.Keep, answer func(past *resume.Past, top message.Position, err error))
 }
 
 // History knows the past of channels, with the same terms as Backbone.

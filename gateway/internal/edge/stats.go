@@ -16,6 +16,7 @@ type counters struct {
 	publications, deliveries               atomic.Uint64
 	closes, refused                        [dialect.ReasonsMax]atomic.Uint64 // by reason
 	resumes                                [resumesMax]atomic.Uint64
+	operations                             [operationsMax]atomic.Uint64
 }
 
 // Resume is what became of a subscription that wanted to keep its place.
@@ -66,6 +67,8 @@ type Stats struct {
 	Turned map[Refusal]uint64
 	// Resumes counts the subscriptions that wanted to keep their place.
 	Resumes [resumesMax]uint64
+	// Operations counts what backends wanted of connections here.
+	Operations [operationsMax]uint64
 	// Connections is the number of connections of each app.
 	Connections map[string]int64
 	// Channels is the number of channels with local interest.
@@ -95,6 +98,9 @@ func (e *Edge) Stats() Stats {
 		for _, why := range dialect.Reasons() {
 			s.Closes[why] += c.closes[why].Load()
 			s.Refused[why] += c.refused[why].Load()
+		}
+		for what := range s.Operations {
+			s.Operations[what] += c.operations[what].Load()
 		}
 		for what := range s.Resumes {
 			s.Resumes[what] += c.resumes[what].Load()

@@ -30,6 +30,8 @@ type Config struct {
 	Room func()
 	// Exclude resolves a socket id of this node, false for others.
 	Exclude func(socketID string) (loop.Handle, bool)
+	// Members says whether a channel has members; nil goes by its name.
+	Members func(channel.Key) bool
 }
 
 // Interest is which channels this node's loops want, by partition. A
@@ -49,7 +51,8 @@ type shard struct {
 	place   resume.Place // of what was delivered last
 	told    uint64       // number of the newest member event
 	tallies map[channel.Key]tally
-	_       [8]byte // keeps neighbours' locks off this cache line
+	after   []after
+	_       [48]byte // keeps neighbours' locks off this cache line
 }
 
 // entry counts the subscriptions of a channel by encoding and loop.
@@ -85,6 +88,7 @@ func (in *Interest) Lost(partition int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.place = resume.Place{}
+	s.pass(message.Infinite)
 }
 
 // Epoch names the life of the journal that a partition's positions belong to.
@@ -105,7 +109,7 @@ func (in *Interest) Register(key channel.Key, loop int, enc uint8, mark func(res
 	defer s.mu.Unlock()
 	e := s.entries[key]
 	if e == nil {
-		e = &entry{key: key, roll: rollOf(key)}
+		e = &entry{key: key, roll: in.rollOf(key)}
 		s.entries[key] = e
 	}
 	if n := (int(enc) + 1) * in.Loops; len(e.counts) < n { // most channels have subscribers of the first encodings only
@@ -143,6 +147,7 @@ func (in *Interest) Deliver(partition int, pos message.Position, pub *message.Pu
 	defer s.mu.Unlock()
 	if pos != 0 {
 		s.place.Position = pos
+		defer s.pass(pos)
 	}
 	e := s.entries[key]
 	switch {

@@ -7,8 +7,12 @@ import (
 )
 
 // rollOf gives a new entry its roll, if its channel has members.
-func rollOf(key channel.Key) *roll {
-	if !channel.KindOf(key.Name).Presence {
+func (in *Interest) rollOf(key channel.Key) *roll {
+	has := channel.KindOf(key.Name).Presence
+	if in.Members != nil {
+		has = in.Members(key)
+	}
+	if !has {
 		return nil
 	}
 	return newRoll()
@@ -20,11 +24,18 @@ func (in *Interest) member(s *shard, e *entry, pub *message.Publication) {
 		in.postMember(s, e, pub)
 		return
 	}
+	known := e.roll.members[pub.UserID].info
 	switch e.roll.event(pub) {
+	case removed: // who is told of it may want to be told whom it is about
+		gone := *pub
+		gone.Data = []byte(known)
+		in.postMember(s, e, &gone)
 	case nothing:
 		in.dropped.Add(1)
 	case renewed:
-		before := message.Publication{Kind: message.MemberRemoved, App: pub.App, Channel: pub.Channel, UserID: pub.UserID, TimeMs: pub.TimeMs}
+		before := message.Publication{
+			Kind: message.MemberRemoved, App: pub.App, Channel: pub.Channel, UserID: pub.UserID, Data: []byte(known), TimeMs: pub.TimeMs,
+		}
 		in.postMember(s, e, &before)
 		in.postMember(s, e, pub)
 	default:

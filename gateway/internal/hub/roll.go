@@ -159,7 +159,7 @@ func (r *roll) call(roster *Roster, tell func(kind message.Kind, id, info string
 	for id, m := range r.members {
 		if m.version <= roster.Version && m.call != roster.Version && !roster.Incomplete {
 			delete(r.members, id)
-			tell(message.MemberRemoved, id, "")
+			tell(message.MemberRemoved, id, m.info)
 		}
 	}
 	for _, m := range come {

@@ -47,8 +47,10 @@ type Subscribers interface {
 
 // Deps is what a RollCall is built on.
 type Deps struct {
-	Conns   *natsconn.Conns
-	Ask     Asker
+	Conns *natsconn.Conns
+	Ask   Asker
+	// Members says whether a channel has members; nil goes by its name.
+	Members func(channel.Key) bool
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil counts nowhere
 }
@@ -88,6 +90,9 @@ type answer struct {
 
 // New returns a RollCall that asks nobody before Run.
 func New(partitions int, deps Deps) *RollCall {
+	if deps.Members == nil {
+		deps.Members = func(key channel.Key) bool { return channel.KindOf(key.Name).Presence }
+	}
 	r := &RollCall{
 		deps: deps, beats: make(chan *nats.Msg, beatsQueued), wake: make(chan struct{}, 1),
 		tracker: NewTracker(partitions), queue: NewQueue(askMost),
@@ -223,7 +228,7 @@ func (r *RollCall) ask(key channel.Key, before *hub.State) {
 	if user, watched := strings.CutPrefix(key.Name, channel.OnlinePrefix); watched {
 		q.Online = []string{user}
 	} else {
-		q.Channel, q.Members = key.Name, channel.KindOf(key.Name).Presence
+		q.Channel, q.Members = key.Name, r.deps.Members(key)
 	}
 	if before != nil {
 		q.After = before.Members[len(before.Members)-1].ID

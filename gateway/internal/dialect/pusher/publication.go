@@ -16,6 +16,12 @@ const defaultEvent = "message"
 // has room.
 func (p *Pusher) AppendPublication(dst []byte, pub *message.Publication) []byte {
 	switch pub.Kind {
+	case message.MemberAdded, message.MemberRemoved:
+		if !channel.KindOf(pub.Channel).Presence { // members in the sense of another protocol
+			return dst
+		}
+	}
+	switch pub.Kind {
 	case message.Event:
 		event := pub.Event
 		if event == "" {

@@ -38,9 +38,13 @@ func TestAppendPublicationAllocatesNothing(t *testing.T) {
 }
 
 func TestAppendPublicationLeavesOutUnknownKinds(t *testing.T) {
-	pub := message.Publication{Kind: 200, Channel: "a", Event: "x"}
-	if got := New("").AppendPublication([]byte("kept"), &pub); string(got) != "kept" {
-		t.Errorf("appended %s", got)
+	for _, pub := range []message.Publication{
+		{Kind: 200, Channel: "a", Event: "x"},
+		{Kind: message.MemberAdded, Channel: "room", UserID: `"1.2"`}, // a member in another protocol's sense
+	} {
+		if got := New("").AppendPublication([]byte("kept"), &pub); string(got) != "kept" {
+			t.Errorf("appended %s", got)
+		}
 	}
 }
 
@@ -100,7 +104,7 @@ func FuzzFrames(f *testing.F) {
 		if frame.Event != event || frame.Channel != name || (utf8.Valid(data) && frame.text(t) != string(data)) {
 			t.Fatalf("event came out as %+v", frame)
 		}
-		pub = message.Publication{Kind: message.MemberAdded, Channel: name, UserID: rawID, Data: []byte(info)}
+		pub = message.Publication{Kind: message.MemberAdded, Channel: "presence-" + name, UserID: rawID, Data: []byte(info)}
 		member := rawID
 		if info != "" {
 			member += `,"user_info":` + info

@@ -7,6 +7,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	codec "github.com/carillon-rt/carillon/gateway/internal/dialect/centrifugo"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
@@ -37,7 +38,7 @@ func (s *Session) publish(id uint32, b *codec.PublishRequest, now int64) {
 	case !s.events.take(now, limits.ClientEventsPerSecond, second):
 		s.refuse(id, dialect.RateLimit, fmt.Sprintf("at most %d publications a second are allowed", limits.ClientEventsPerSecond))
 	case asks:
-		req := &authz.Publish{Client: s.about(), Channel: b.Channel, Data: kept(b.Data), Subscribed: sub != nil}
+		req := &authz.Publish{Client: s.about(), Channel: b.Channel, Data: kept(b.Data), Subscribed: sub != nil, Granted: sub != nil && sub.has(mayPublish)}
 		s.decide(req, id, func(d *authz.Decision, now int64) { s.mayPublish(id, req, d, now) }, now)
 	default:
 		s.sendOn(id, b.Channel, kept(b.Data), nil, now)
@@ -199,7 +200,7 @@ func (s *Session) history(id uint32, b *codec.HistoryRequest, now int64) {
 		}
 	}), now)
 	if ok {
-		s.host.History(number, &HistoryQuestion{Channel: b.Channel, Size: eff.History.Size})
+		s.host.History(number, &HistoryQuestion{Channel: b.Channel, Keep: resume.Keep{Size: eff.History.Size, TTL: eff.History.TTL}})
 	}
 }
 
@@ -214,7 +215,7 @@ func pageOf(h *Stream, b *codec.HistoryRequest) *codec.HistoryResult {
 	if b.Limit >= 0 {
 		limit = int(min(b.Limit, historyMax))
 	}
-	entries := h.Publications
+	entries := h.Entries
 	if b.Reverse {
 		entries = slices.Clone(entries)
 		slices.Reverse(entries)
@@ -311,8 +312,8 @@ func (s *Session) refreshedByServer(d *authz.Decision, now int64) {
 	switch {
 	case d.Verdict != nil && d.Verdict.Disconnect:
 		s.denied(0, d)
-	case !d.Allow && d.Temporary: // asked again later
-	case !d.Allow || creds == nil || creds.Expired || s.past(creds.ExpireAt):
+	case !d.Allow: // asked again later
+	case creds == nil || creds.Expired || s.past(creds.ExpireAt):
 		s.Shut(dialect.Expired)
 	default:
 		if creds.Info != "" {

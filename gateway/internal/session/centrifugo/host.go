@@ -6,6 +6,7 @@ package centrifugo
 
 import (
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/message"
@@ -63,23 +64,14 @@ type Cluster interface {
 // HistoryQuestion asks for what a channel keeps.
 type HistoryQuestion struct {
 	Channel string
-	// Size is how many publications the channel keeps.
-	Size int
+	Keep    resume.Keep // what the channel keeps
 }
 
 // Stream is the answer: what is there, oldest first; nil if nobody could tell.
 type Stream struct {
-	Epoch string
-	// Top is the newest position of the channel. Floor is where what is there
-	// begins: what is above it lacks nothing.
-	Top, Floor   message.Position
-	Publications []StreamEntry
-}
-
-// StreamEntry is a publication at its position.
-type StreamEntry struct {
-	Position    message.Position
-	Publication *message.Publication
+	Epoch   string
+	Top     message.Position // the newest of the channel
+	Entries []resume.Entry
 }
 
 // Members is the answer to Cluster.Presence; nil if nobody could tell.

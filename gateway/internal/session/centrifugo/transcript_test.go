@@ -239,9 +239,7 @@ func (p *player) stream(rest string) *centrifugo.Stream {
 		return nil
 	}
 	h := &centrifugo.Stream{Epoch: words[0], Top: message.Position(p.number(words[1]))}
-	for _, e := range p.entries(words[2:]) {
-		h.Publications = append(h.Publications, centrifugo.StreamEntry(e))
-	}
+	h.Entries = p.entries(words[2:])
 	return h
 }
 
@@ -354,8 +352,10 @@ func (p *player) Attach(channel string, how session.Attach) {
 		is   bool
 		word string
 	}{
-		{how.Resume != nil && how.Resume.AnyEpoch, "any epoch"}, {how.Cache, "with the cached value"},
-		{how.View == codec.ViewMembers, "told of members"}, {how.Wait, "waiting"},
+		{how.Resume != nil && how.Resume.AnyEpoch, "any epoch"},
+		{how.Cache, "with the cached value"},
+		{how.View == codec.ViewMembers, "told of members"},
+		{how.Wait, "waiting"},
 	} {
 		if f.is {
 			b.WriteString(" " + f.word)
@@ -390,7 +390,7 @@ func (p *player) Publish(call uint32, pub *message.Publication) {
 func (p *player) Presence(call uint32, channel string) { p.wish("presence %d of %s", call, channel) }
 
 func (p *player) History(call uint32, q *centrifugo.HistoryQuestion) {
-	p.wish("history %d of %s, which keeps %d", call, q.Channel, q.Size)
+	p.wish("history %d of %s, which keeps %d", call, q.Channel, q.Keep.Size)
 }
 
 func line(v any) string {
