@@ -37,8 +37,10 @@ const closeTimeout = 15 * time.Second
 type Addresses struct {
 	Public string `json:"public"` // clients; in a process with the api role the HTTP API too
 	API    string `json:"api"`    // the API's own port
-	Ops    string `json:"ops"`
-	NATS   string `json:"nats"` // nats:// URL of the embedded server
+	// CentrifugoGRPC is the Centrifugo server API over gRPC.
+	CentrifugoGRPC string `json:"centrifugo_grpc"`
+	Ops            string `json:"ops"`
+	NATS           string `json:"nats"` // nats:// URL of the embedded server
 }
 
 // Options are what the process adds to the configuration.
@@ -214,7 +216,7 @@ func (s *services) addresses() (at Addresses) {
 		at.Public = s.gateway.Addr()
 	}
 	if s.api != nil {
-		at.API = s.api.Addr()
+		at.API, at.CentrifugoGRPC = s.api.Addr(), s.api.CentrifugoGRPCAddr()
 	}
 	return at
 }

@@ -39,8 +39,10 @@ type Node struct {
 type Addresses struct {
 	Public string `json:"public"`
 	API    string `json:"api"`
-	Ops    string `json:"ops"`
-	NATS   string `json:"nats"`
+	// CentrifugoGRPC is empty unless the port is configured.
+	CentrifugoGRPC string `json:"centrifugo_grpc"`
+	Ops            string `json:"ops"`
+	NATS           string `json:"nats"`
 }
 
 // binary is the path of the binary: CARILLON_BIN, or one built now, which the
@@ -165,6 +167,9 @@ func (n *Node) API() string {
 	}
 	return n.addr.Public
 }
+
+// CentrifugoGRPC is where the Centrifugo server API is served over gRPC.
+func (n *Node) CentrifugoGRPC() string { return n.addr.CentrifugoGRPC }
 
 // Ops is the address of the ops port.
 func (n *Node) Ops() string { return n.addr.Ops }

@@ -24,6 +24,7 @@ const (
 	codeTooManyRequests  = 111
 	codeUnrecoverable    = 112
 	codeConflict         = 113
+	codeApplication      = 400 // and above
 )
 
 // Error is what a caller is told of a request that failed.

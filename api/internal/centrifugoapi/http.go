@@ -201,7 +201,7 @@ func statusOf(err *Error) int {
 	switch {
 	case err.absent:
 		return http.StatusNotFound
-	case err.Code >= 400: // the application's own
+	case err.Code >= codeApplication: // the application's own
 		return http.StatusBadRequest
 	}
 	switch err.Code {

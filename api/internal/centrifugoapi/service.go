@@ -37,7 +37,7 @@ func codeOf(err *Error) codes.Code {
 	switch {
 	case err.absent:
 		return codes.Unimplemented
-	case err.Code >= 400: // the application's own
+	case err.Code >= codeApplication: // the application's own
 		return codes.InvalidArgument
 	}
 	switch err.Code {
