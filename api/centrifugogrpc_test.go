@@ -336,3 +336,49 @@ func TestCentrifugoGRPCBatch(t *testing.T) {
 		t.Errorf("1001 commands: %v", err)
 	}
 }
+
+// PHP clients of RoadRunner send a disconnect as an unsubscribe. Who has that
+// taken for what it is meant to be can still unsubscribe.
+func TestCentrifugoGRPCRoadRunner(t *testing.T) {
+	f := start(t, keyless, func(c *apiConfig) { c.CentrifugoGRPC.RoadRunnerDisconnect = true })
+	commands := f.gateways()
+	c, _ := f.dial(insecure.NewCredentials())
+	for _, tc := range []struct {
+		name string
+		sent proto.Message
+		want control.Select
+		code uint32
+		text string
+	}{
+		{"a disconnect", &apipb.DisconnectRequest{User: "u"}, control.Select{User: "u"}, 3503, "force disconnect"},
+		{"with a reason", &apipb.DisconnectRequest{User: "u", Disconnect: &apipb.Disconnect{Code: 0, Reason: "bye"}}, control.Select{}, 0, ""},
+		{"an unsubscribe", &apipb.UnsubscribeRequest{Channel: "a", User: "u"}, control.Select{User: "u"}, 0, ""},
+		{"an unsubscribe of a client", &apipb.UnsubscribeRequest{Channel: "a", Client: "1.1"}, control.Select{Client: "1.1"}, 0, ""},
+	} {
+		raw, err := proto.Marshal(tc.sent)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request := &apipb.UnsubscribeRequest{}
+		if err := proto.Unmarshal(raw, request); err != nil {
+			t.Fatal(err)
+		}
+		res, err := c.Unsubscribe(with(), request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if tc.name == "with a reason" { // of code 0, which is none
+			if res.GetError().GetCode() != 107 {
+				t.Errorf("%s: %v", tc.name, res)
+			}
+			continue
+		}
+		op := (<-commands).Operation
+		if res.GetError() != nil || op.User != tc.want.User || op.Client != tc.want.Client || (op.Disconnect != nil) != (tc.code != 0) {
+			t.Errorf("%s: %v, %+v", tc.name, res, op)
+		}
+		if d := op.Disconnect; d != nil && (d.Code != tc.code || d.Text != tc.text) {
+			t.Errorf("%s: %+v", tc.name, d)
+		}
+	}
+}

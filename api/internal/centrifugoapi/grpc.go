@@ -43,9 +43,13 @@ type GRPCConfig struct {
 	Listen string `yaml:"listen" doc:"address of the Centrifugo server API over gRPC, such as 127.0.0.1:10000; empty: none"`
 	// KeylessApp is for clients that can't send keys, such as RoadRunner.
 	KeylessApp string `yaml:"keyless_app" doc:"id of the app that callers without an API key speak for; only on a loopback address or with client_ca; empty: every call needs a key"`
-	Cert       string `yaml:"cert" doc:"file with the certificate chain (PEM); with it the port speaks TLS; read again at each handshake"`
-	Key        string `yaml:"key" doc:"file with the certificate's private key (PEM)"`
-	ClientCA   string `yaml:"client_ca" doc:"file with the authorities (PEM) of client certificates, which callers then need; needs cert"`
+	// RoadRunnerDisconnect is for its PHP client up to 2.x, whose disconnect
+	// arrives as an unsubscribe with the bytes of the other request.
+	RoadRunnerDisconnect bool `yaml:"roadrunner_disconnect" doc:"take an unsubscribe that names neither user nor client for a disconnect of the user that stands in place of its channel, as PHP clients of RoadRunner send it"`
+
+	Cert     string `yaml:"cert" doc:"file with the certificate chain (PEM); with it the port speaks TLS; read again at each handshake"`
+	Key      string `yaml:"key" doc:"file with the certificate's private key (PEM)"`
+	ClientCA string `yaml:"client_ca" doc:"file with the authorities (PEM) of client certificates, which callers then need; needs cert"`
 }
 
 // Validate says what is wrong and what would be right.
@@ -136,7 +140,7 @@ func Listen(cfg GRPCConfig, core *Core, keys *Keys, bodyMax int, grace time.Dura
 		options = append(options, grpc.Creds(credentials.NewTLS(settings)))
 	}
 	s.server = grpc.NewServer(options...)
-	apipb.RegisterCentrifugoApiServer(s.server, &service{core: core, metrics: s.metrics})
+	apipb.RegisterCentrifugoApiServer(s.server, &service{core: core, metrics: s.metrics, roadRunner: cfg.RoadRunnerDisconnect})
 	return s, nil
 }
 

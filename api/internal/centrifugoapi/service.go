@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/centrifugo/apipb"
@@ -15,6 +16,8 @@ type service struct {
 	apipb.UnimplementedCentrifugoApiServer
 	core    *Core
 	metrics *metrics
+	// roadRunner: see GRPCConfig.RoadRunnerDisconnect.
+	roadRunner bool
 }
 
 var _ apipb.CentrifugoApiServer = (*service)(nil)
@@ -75,8 +78,31 @@ func (s *service) Subscribe(ctx context.Context, r *apipb.SubscribeRequest) (*ap
 }
 
 func (s *service) Unsubscribe(ctx context.Context, r *apipb.UnsubscribeRequest) (*apipb.UnsubscribeResponse, error) {
+	if d := s.misplaced(r); d != nil {
+		_, err := disconnectPB(ctx, s.core, callerOf(ctx).app, d)
+		return &apipb.UnsubscribeResponse{Error: errorPB(err)}, s.answered(ctx, err)
+	}
 	res, err := unsubscribePB(ctx, s.core, callerOf(ctx).app, r)
 	return &apipb.UnsubscribeResponse{Error: errorPB(err), Result: res}, s.answered(ctx, err)
+}
+
+// misplaced is the disconnect that an unsubscribe is if it was encoded as one:
+// its channel is the user, and its user, if any, a Disconnect. Nil if it is
+// what it says.
+func (s *service) misplaced(r *apipb.UnsubscribeRequest) *apipb.DisconnectRequest {
+	if !s.roadRunner || r.GetClient() != "" || r.GetAllUsers() || r.GetSession() != "" {
+		return nil
+	}
+	out := &apipb.DisconnectRequest{User: r.GetChannel()}
+	if r.GetUser() == "" {
+		return out
+	}
+	// No user id begins with the control character that a field's tag is.
+	out.Disconnect = &apipb.Disconnect{}
+	if r.GetUser()[0] >= ' ' || proto.Unmarshal([]byte(r.GetUser()), out.GetDisconnect()) != nil {
+		return nil
+	}
+	return out
 }
 
 func (s *service) Disconnect(ctx context.Context, r *apipb.DisconnectRequest) (*apipb.DisconnectResponse, error) {
