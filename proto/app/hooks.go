@@ -25,7 +25,18 @@ type Hook struct {
 	EmulatedHeaders []string          `yaml:"emulated_headers" json:"emulated_headers,omitempty" doc:"headers that the client may write into its connect command, and the hook gets, such as Authorization"`
 	IncludeMeta     bool              `yaml:"include_meta" json:"include_meta,omitempty" doc:"send the connection's meta with each request"`
 	Binary          bool              `yaml:"binary" json:"binary,omitempty" doc:"data of clients travels as base64 (b64data), for data that is not JSON"`
-	Cache           time.Duration     `yaml:"cache" json:"cache,omitempty" doc:"give the same answer to the same question of the same user this long, for subscribe and publish hooks that look at nothing else; 0 asks each time"`
+	Cache           time.Duration     `yaml:"cache" json:"cache,omitempty" doc:"give the same answer to the same question of the same user this long, for connect and subscribe hooks that look at the user, the channel, forwarded headers and data only; 0 asks each time"`
+	Statuses        []StatusAnswer    `yaml:"statuses" json:"statuses,omitempty" doc:"what an HTTP status other than 200 means; those not listed are no answer, and clients try again"`
+}
+
+// StatusAnswer makes an answer of an HTTP status, for applications that refuse
+// with statuses such as 403.
+type StatusAnswer struct {
+	Status     int    `yaml:"status" json:"status" doc:"HTTP status"`
+	Code       uint32 `yaml:"code" json:"code" doc:"code of the error, such as 103 (permission denied) or 1000, or of the disconnect, such as 4501"`
+	Text       string `yaml:"text" json:"text,omitempty" doc:"message of the error, or reason of the disconnect"`
+	Temporary  bool   `yaml:"temporary" json:"temporary,omitempty" doc:"clients may try again"`
+	Disconnect bool   `yaml:"disconnect" json:"disconnect,omitempty" doc:"end the connection instead of refusing what it asked for"`
 }
 
 // Defaults of hooks.
@@ -88,7 +99,7 @@ func (h Hook) withDefaults() Hook {
 
 // public leaves out where the hook is and the credentials it is called with.
 func (h Hook) public() Hook {
-	h.URL, h.Headers = "", nil
+	h.URL, h.Headers, h.Statuses = "", nil, nil
 	return h
 }
 
@@ -106,6 +117,16 @@ func (h Hook) validate() error {
 	}
 	if err := h.validateURL(); err != nil {
 		return fmt.Errorf("hook %q: %w", h.Name, err)
+	}
+	for _, s := range h.Statuses {
+		switch {
+		case s.Status < 201 || s.Status > 599:
+			return fmt.Errorf("hook %q: statuses: %d is not a status besides 200, want 201 to 599", h.Name, s.Status)
+		case s.Disconnect && (s.Code < 3000 || s.Code > 4999):
+			return fmt.Errorf("hook %q: status %d: %d is not the code of a disconnect, want 3000 to 4999", h.Name, s.Status, s.Code)
+		case s.Code == 0:
+			return fmt.Errorf("hook %q: status %d has no code, want one such as 103", h.Name, s.Status)
+		}
 	}
 	for _, list := range [][]string{h.ForwardHeaders, h.EmulatedHeaders} {
 		for _, name := range list {

@@ -369,6 +369,13 @@ func TestSubscribeGrants(t *testing.T) {
 	if !reflect.DeepEqual(p.asked[0].Request, asked) {
 		t.Errorf("asked %+v, want %+v", p.asked[0].Request, asked)
 	}
+	keyless := centrifugo(t, func(a *app.App) { a.Centrifugo.Token = app.Token{} })
+	if d := deciderOn(keyless, p).Subscribe(t.Context(), &authz.Subscribe{Client: &who, Channel: "hooked:1", Token: "of its own"}); !d.Allow || p.asked[1].Request.(*hook.SubscribeRequest).Token != "of its own" {
+		t.Errorf("a token that only the hook can read: %+v", d)
+	}
+	if d := deciderOn(keyless, p).Subscribe(t.Context(), &authz.Subscribe{Client: &who, Channel: "news", Token: "of its own"}); d.Reason != authz.BadToken {
+		t.Errorf("a token that nobody can read: %+v", d)
+	}
 	known := centrifugo(t, func(a *app.App) { a.Centrifugo.KnownNamespaces = true })
 	if d := deciderOn(known, p).Subscribe(t.Context(), &authz.Subscribe{Client: &who, Channel: "other:1"}); d.Reason != authz.NoChannel {
 		t.Errorf("unknown namespace: %+v", d)

@@ -17,7 +17,8 @@ import (
 // Subscribe decides whether a connection may subscribe, in whatever protocol:
 //
 //  1. Who is not on the name's list of users may not.
-//  2. A token, or a signature, decides where there is one.
+//  2. A token, or a signature, decides where there is one. Where the app has no
+//     keys for tokens they are for the hook to read.
 //  3. Who is on the list may, if the channel is not private.
 //  4. The policy's subscribe hook decides.
 //  5. A private channel is refused, any other is open.
@@ -62,7 +63,7 @@ func (d *Decider) subscribeClient(ctx context.Context, a *app.App, e app.Effecti
 	switch {
 	case e.User: // being that user is enough, whatever policies say
 		return allowed(), nil
-	case req.Token != "":
+	case req.Token != "" && (h == nil || a.Centrifugo.Subscriptions().IsSet()): // else it is for the hook to read
 		return d.subscribeByToken(ctx, a, req)
 	case e.Users && !e.Private:
 		return allowed(), nil

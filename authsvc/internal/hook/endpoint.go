@@ -75,7 +75,7 @@ func (c *Client) newEndpoint(key name, settings *app.Hook) *endpoint {
 func (c *Client) transport(h *app.Hook) transport {
 	switch scheme, rest, _ := strings.Cut(h.URL, ":"); scheme {
 	case "http", "https":
-		return &httpTransport{client: c.http, url: h.URL}
+		return &httpTransport{client: c.http, url: h.URL, statuses: h.Statuses}
 	case "grpc", "grpcs":
 		return newGRPCTransport(h.URL)
 	case "nats":

@@ -609,6 +609,24 @@ func TestAskOnce(t *testing.T) {
 	}
 }
 
+// Statuses that mean something are answers, whatever else comes with them.
+func TestStatuses(t *testing.T) {
+	w := newWorld(t)
+	b := w.backends["http"]
+	h := &app.Hook{Name: "x", URL: b.url, Statuses: []app.StatusAnswer{{Status: 403, Code: 103, Text: "no", Temporary: true}, {Status: 503, Code: 4501, Text: "bye", Disconnect: true}}}
+	for status, want := range map[int]authz.Verdict{403: {Code: 103, Text: "no", Temporary: true}, 503: {Disconnect: true, Code: 4501, Text: "bye"}} {
+		b.says(reply{status: status, body: `{"result":{"user":"7"}}`})
+		var out Response[ConnectResult]
+		if err := w.client.Ask(t.Context(), connectCall(h), &out); err != nil || out.Result != nil || *out.Verdict() != want {
+			t.Errorf("%d: %+v, %v", status, out, err)
+		}
+	}
+	b.says(reply{status: 404})
+	if err := w.client.Ask(t.Context(), connectCall(h), &Response[ConnectResult]{}); err == nil {
+		t.Error("404 is an answer")
+	}
+}
+
 func TestEncode(t *testing.T) {
 	for _, c := range []struct {
 		data   string

@@ -9,7 +9,10 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
+
+	"github.com/carillon-rt/carillon/proto/app"
 )
 
 // newHTTPClient makes the client of all hooks. It follows no redirects: where
@@ -26,8 +29,9 @@ func newHTTPClient() *http.Client {
 
 // httpTransport posts JSON.
 type httpTransport struct {
-	client *http.Client
-	url    string
+	client   *http.Client
+	url      string
+	statuses []app.StatusAnswer
 }
 
 func (t *httpTransport) encode(req Request) ([]byte, error) { return encodeJSON(req) }
@@ -52,7 +56,10 @@ func (t *httpTransport) send(ctx context.Context, kind Kind, body []byte, header
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, answerBytesMax+1))
+	meant := slices.IndexFunc(t.statuses, func(s app.StatusAnswer) bool { return s.Status == resp.StatusCode })
 	switch {
+	case meant >= 0:
+		return asAnswer(&t.statuses[meant])
 	case resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
 		return nil, &Failure{overloaded, errors.New("it answered " + resp.Status)}
 	case resp.StatusCode != http.StatusOK:
@@ -83,4 +90,15 @@ func encodeJSON(req Request) ([]byte, error) {
 		return nil, errors.New("what the client sent can't be written as JSON")
 	}
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}
+
+// asAnswer writes the answer that a status stands for.
+func asAnswer(s *app.StatusAnswer) ([]byte, error) {
+	var r Response[struct{}]
+	if s.Disconnect {
+		r.Disconnect = &Disconnect{Code: s.Code, Reason: s.Text}
+	} else {
+		r.Error = &Error{Code: s.Code, Message: s.Text, Temporary: s.Temporary}
+	}
+	return json.Marshal(r)
 }
