@@ -2,6 +2,7 @@ package decide
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -72,8 +73,9 @@ func (d *Decider) tokenOf(ctx context.Context, a *app.App, c *authz.Client, raw 
 // connectByHook asks who connects; known is false if the application says that
 // it does not know.
 func (d *Decider) connectByHook(ctx context.Context, a *app.App, h *app.Hook, req *authz.Connect) (decision authz.Decision, known bool) {
-	question := &hook.ConnectRequest{From: from(&req.Client), Name: req.Name, Version: req.Version, Channels: req.Channels}
-	question.Data, question.B64Data = hook.Encode(req.Data, h.Binary)
+	question := &hook.ConnectRequest{Name: req.Name, Version: req.Version, Channels: req.Channels}
+	question.Data, question.B64Data = hook.Encode(h, req.Data)
+	question.From = hook.NewFrom(h, &req.Client, question.B64Data)
 	c := call(a, h, hook.Connect, &req.Client, question)
 	var resp hook.Response[hook.ConnectResult]
 	if d.hooks.Ask(ctx, c, &resp) != nil {
@@ -114,9 +116,9 @@ func credentialsOf(r *hook.ConnectResult) (cred authz.Credentials, err error) {
 	}
 	for name, g := range r.Subs {
 		if g == nil {
-			g = &hook.Granting{}
+			g = &hook.SubOptions{}
 		}
-		if cred.Subs[name], err = grantOf(g); err != nil {
+		if cred.Subs[name], err = grantOf(&g.Granting, g.ServerTagsFilter); err != nil {
 			return cred, fmt.Errorf("subs: %w", err)
 		}
 	}
@@ -124,7 +126,10 @@ func credentialsOf(r *hook.ConnectResult) (cred authz.Credentials, err error) {
 }
 
 // grantOf reads what a subscription is given.
-func grantOf(g *hook.Granting) (out authz.Grant, err error) {
+func grantOf(g *hook.Granting, tagsFilter json.RawMessage) (out authz.Grant, err error) {
+	if len(tagsFilter) > 0 && string(tagsFilter) != "null" {
+		return out, errors.New("server_tags_filter, which is not supported")
+	}
 	out.ExpireAt = max(g.ExpireAt, 0)
 	if out.Info, err = grant.Info(g.Info, g.B64Info); err != nil {
 		return out, fmt.Errorf("info: %w", err)
@@ -210,7 +215,7 @@ func (d *Decider) refreshByToken(ctx context.Context, a *app.App, req *authz.Ref
 }
 
 func (d *Decider) refreshByHook(ctx context.Context, a *app.App, h *app.Hook, req *authz.Refresh) authz.Decision {
-	c := call(a, h, hook.Refresh, &req.Client, &hook.RefreshRequest{From: from(&req.Client), User: req.User, Meta: meta(h, &req.Client)})
+	c := call(a, h, hook.Refresh, &req.Client, &hook.RefreshRequest{From: hook.NewFrom(h, &req.Client, ""), User: req.User, Meta: meta(h, &req.Client)})
 	lives := authz.Credentials{User: req.User, Info: req.Info, Meta: req.Meta, ServerRefresh: true}
 	var resp hook.Response[hook.RefreshResult]
 	if d.hooks.Ask(ctx, c, &resp) != nil {

@@ -182,10 +182,6 @@ func call(a *app.App, h *app.Hook, kind hook.Kind, c *authz.Client, req hook.Req
 	return &hook.Call{App: a.ID, Hook: h, Kind: kind, Client: c, Request: req}
 }
 
-func from(c *authz.Client) hook.From {
-	return hook.From{Client: c.ID, Transport: c.Transport, Protocol: c.Protocol, Encoding: c.Encoding}
-}
-
 // meta is sent along where the hook wants it.
 func meta(h *app.Hook, c *authz.Client) json.RawMessage {
 	if !h.IncludeMeta || c.Meta == "" {

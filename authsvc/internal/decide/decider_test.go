@@ -163,6 +163,7 @@ func TestConnect(t *testing.T) {
 		{name: "hook gives no JSON", answer: `{"result":{"b64info":"AAE="}}`, want: "unavailable"},
 		{name: "hook gives binary", answer: `{"result":{"b64data":"AAE="}}`, want: "unavailable"},
 		{name: "hook gives no base64", answer: `{"result":{"b64data":"!"}}`, want: "unavailable"},
+		{name: "hook gives a filter", answer: `{"result":{"subs":{"x":{"server_tags_filter":{"op":"or"}}}}}`, want: "unavailable"},
 		{name: "hook gives a reserved channel", answer: `{"result":{"channels":["#online-1"]}}`, want: "unavailable"},
 	} {
 		p := &application{answers: map[hook.Kind]string{hook.Connect: c.answer}}
@@ -200,7 +201,7 @@ func TestConnectQuestion(t *testing.T) {
 	req := authz.Connect{Client: client(""), Data: []byte{0, 1}, Name: "js", Version: "1", Channels: []string{"x"}}
 	deciderOn(apps, p).Connect(t.Context(), &req)
 	want := &hook.ConnectRequest{
-		From: hook.From{Client: "c1", Transport: "websocket", Protocol: "centrifugo", Encoding: "json"}, B64Data: "AAE=", Name: "js", Version: "1", Channels: []string{"x"},
+		From: hook.From{Client: "c1", Transport: "websocket", Protocol: "json", Encoding: "binary"}, B64Data: "AAE=", Name: "js", Version: "1", Channels: []string{"x"},
 	}
 	if len(p.asked) != 1 || !reflect.DeepEqual(p.asked[0].Request, want) {
 		t.Errorf("asked %+v, want %+v", p.asked, want)
@@ -323,6 +324,7 @@ func TestSubscribeClient(t *testing.T) {
 		{name: "hook disconnects", channel: "hooked:1", answer: `{"disconnect":{}}`, want: "disconnect", asked: true},
 		{name: "hook says it was over", channel: "hooked:1", answer: `{"result":{"expire_at":1}}`, want: "error", asked: true},
 		{name: "hook gives binary", channel: "hooked:1", answer: `{"result":{"b64data":"AAE="}}`, want: "unavailable", asked: true},
+		{name: "hook gives a filter", channel: "hooked:1", answer: `{"result":{"server_tags_filter":{"op":"or"}}}`, want: "unavailable", asked: true},
 		{name: "hook of a presence channel", channel: "presence-hooked", user: "7", answer: ok, want: "yes", asked: true},
 		{name: "hook of a presence channel, for nobody", channel: "presence-hooked", answer: ok, want: "forbidden", asked: true},
 		{name: "a token is not asked about", channel: "hooked:1", user: "7", token: jwt.MapClaims{"sub": "7", "channel": "hooked:1"}, want: "yes"},
@@ -363,7 +365,7 @@ func TestSubscribeGrants(t *testing.T) {
 		t.Errorf("grant %+v, want %+v", d.Grant, want)
 	}
 	asked := &hook.SubscribeRequest{
-		From: hook.From{Client: "c1", Transport: "websocket", Protocol: "centrifugo", Encoding: "json"},
+		From: hook.From{Client: "c1", Transport: "websocket", Protocol: "json", Encoding: "json"},
 		User: "7", Channel: "hooked:1", Meta: json.RawMessage(`{"m":1}`), Data: json.RawMessage(`{"d":1}`),
 	}
 	if !reflect.DeepEqual(p.asked[0].Request, asked) {

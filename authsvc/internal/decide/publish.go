@@ -46,8 +46,9 @@ func (d *Decider) Publish(ctx context.Context, req *authz.Publish) authz.Decisio
 }
 
 func (d *Decider) publishByHook(ctx context.Context, a *app.App, h *app.Hook, req *authz.Publish) authz.Decision {
-	ask := &hook.PublishRequest{From: from(&req.Client), User: req.User, Channel: req.Channel, Meta: meta(h, &req.Client)}
-	ask.Data, ask.B64Data = hook.Encode(req.Data, h.Binary)
+	ask := &hook.PublishRequest{User: req.User, Channel: req.Channel, Meta: meta(h, &req.Client)}
+	ask.Data, ask.B64Data = hook.Encode(h, req.Data)
+	ask.From = hook.NewFrom(h, &req.Client, ask.B64Data)
 	c := call(a, h, hook.Publish, &req.Client, ask)
 	var resp hook.Response[hook.PublishResult]
 	if d.hooks.Ask(ctx, c, &resp) != nil {
@@ -87,8 +88,9 @@ func (d *Decider) RPC(ctx context.Context, req *authz.RPC) authz.Decision {
 	if h == nil {
 		return authz.Refuse(authz.NoMethod, "no hook answers calls of "+quote(req.Method))
 	}
-	ask := &hook.RPCRequest{From: from(&req.Client), User: req.User, Method: req.Method, Meta: meta(h, &req.Client)}
-	ask.Data, ask.B64Data = hook.Encode(req.Data, h.Binary)
+	ask := &hook.RPCRequest{User: req.User, Method: req.Method, Meta: meta(h, &req.Client)}
+	ask.Data, ask.B64Data = hook.Encode(h, req.Data)
+	ask.From = hook.NewFrom(h, &req.Client, ask.B64Data)
 	c := call(a, h, hook.RPC, &req.Client, ask)
 	var resp hook.Response[hook.RPCResult]
 	if d.hooks.Ask(ctx, c, &resp) != nil {

@@ -129,9 +129,10 @@ func (d *Decider) subscriptionToken(ctx context.Context, a *app.App, c *authz.Cl
 
 func (d *Decider) subscribeByHook(ctx context.Context, a *app.App, h *app.Hook, client *authz.Client, req *authz.Subscribe) authz.Decision {
 	ask := &hook.SubscribeRequest{
-		From: from(client), User: client.User, Channel: req.Channel, Token: req.Token, Meta: meta(h, client),
+		User: client.User, Channel: req.Channel, Token: req.Token, Meta: meta(h, client),
 	}
-	ask.Data, ask.B64Data = hook.Encode(req.Data, h.Binary)
+	ask.Data, ask.B64Data = hook.Encode(h, req.Data)
+	ask.From = hook.NewFrom(h, client, ask.B64Data)
 	c := call(a, h, hook.Subscribe, client, ask)
 	var resp hook.Response[hook.SubscribeResult]
 	if d.hooks.Ask(ctx, c, &resp) != nil {
@@ -143,7 +144,7 @@ func (d *Decider) subscribeByHook(ctx context.Context, a *app.App, h *app.Hook, 
 	if resp.Result == nil {
 		return allowed()
 	}
-	g, err := grantOf(&resp.Result.Granting)
+	g, err := grantOf(&resp.Result.Granting, resp.Result.ServerTagsFilter)
 	if err == nil && !carries(client, g.Data) {
 		err = errNotForJSON
 	}
@@ -213,7 +214,7 @@ func (d *Decider) expired() *authz.Grant { return &authz.Grant{ExpireAt: d.now()
 
 func (d *Decider) subRefreshByHook(ctx context.Context, a *app.App, h *app.Hook, req *authz.SubRefresh) authz.Decision {
 	c := call(a, h, hook.SubRefresh, &req.Client, &hook.SubRefreshRequest{
-		From: from(&req.Client), User: req.User, Channel: req.Channel, Meta: meta(h, &req.Client),
+		From: hook.NewFrom(h, &req.Client, ""), User: req.User, Channel: req.Channel, Meta: meta(h, &req.Client),
 	})
 	longer := &authz.Grant{ExpireAt: d.now().Add(extension).Unix()}
 	var resp hook.Response[hook.SubRefreshResult]

@@ -629,13 +629,39 @@ func TestStatuses(t *testing.T) {
 
 func TestEncode(t *testing.T) {
 	for _, c := range []struct {
-		data   string
-		binary bool
-		raw    string
-		b64    string
-	}{{"", false, "", ""}, {"", true, "", ""}, {`{"a":1}`, false, `{"a":1}`, ""}, {`{"a":1}`, true, "", "eyJhIjoxfQ=="}, {"\x00", false, "", "AA=="}} {
-		if raw, b64 := Encode([]byte(c.data), c.binary); string(raw) != c.raw || b64 != c.b64 {
-			t.Errorf("%q, binary %v: %q and %q", c.data, c.binary, raw, b64)
+		hook     app.Hook
+		data     string
+		raw, b64 string
+	}{
+		{app.Hook{URL: "http://x"}, "", "", ""},
+		{app.Hook{URL: "http://x", Binary: true}, "", "", ""},
+		{app.Hook{URL: "http://x"}, `{"a":1}`, `{"a":1}`, ""},
+		{app.Hook{URL: "http://x", Binary: true}, `{"a":1}`, "", "eyJhIjoxfQ=="},
+		{app.Hook{URL: "nats:x"}, "\x00", "", "AA=="},
+		{app.Hook{URL: "grpc://x:1"}, "\x00", "\x00", ""},
+		{app.Hook{URL: "grpcs://x:1", Binary: true}, "\x00", "", "AA=="},
+	} {
+		if raw, b64 := Encode(&c.hook, []byte(c.data)); string(raw) != c.raw || b64 != c.b64 {
+			t.Errorf("%q to %+v: %q and %q", c.data, c.hook, raw, b64)
+		}
+	}
+}
+
+func TestNewFrom(t *testing.T) {
+	for _, c := range []struct {
+		hook                       app.Hook
+		client                     authz.Client
+		b64                        string
+		wantProtocol, wantEncoding string
+	}{
+		{app.Hook{}, authz.Client{Protocol: "centrifugo", Encoding: "json"}, "", "json", "json"},
+		{app.Hook{}, authz.Client{Protocol: "centrifugo", Encoding: "binary"}, "", "protobuf", "json"},
+		{app.Hook{}, authz.Client{Protocol: "centrifugo", Encoding: "json"}, "AA==", "json", "binary"},
+		{app.Hook{Binary: true}, authz.Client{Protocol: "pusher", Encoding: "json"}, "", "pusher", "binary"},
+	} {
+		c.client.ID, c.client.Transport = "c1", "sse"
+		if got, want := NewFrom(&c.hook, &c.client, c.b64), (From{"c1", "sse", c.wantProtocol, c.wantEncoding}); got != want {
+			t.Errorf("%+v of %+v is %+v, want %+v", c.hook, c.client, got, want)
 		}
 	}
 }

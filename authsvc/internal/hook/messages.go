@@ -3,8 +3,10 @@ package hook
 import (
 	"encoding/base64"
 	"encoding/json"
+	"strings"
 
 	"github.com/carillon-rt/carillon/authsvc/internal/grant"
+	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
 )
 
@@ -147,19 +149,18 @@ func (r *Response[T]) Verdict() *authz.Verdict {
 
 // ConnectResult says who connected.
 type ConnectResult struct {
-	User     string               `json:"user,omitempty" pb:"1"`
-	ExpireAt int64                `json:"expire_at,omitempty" pb:"2"`
-	Info     json.RawMessage      `json:"info,omitempty" pb:"3"`
-	B64Info  string               `json:"b64info,omitempty" pb:"4"`
-	Data     json.RawMessage      `json:"data,omitempty" pb:"5"`
-	B64Data  string               `json:"b64data,omitempty" pb:"6"`
-	Channels []string             `json:"channels,omitempty" pb:"7"`
-	Subs     map[string]*Granting `json:"subs,omitempty" pb:"8"`
-	Meta     json.RawMessage      `json:"meta,omitempty" pb:"9"`
+	User     string                 `json:"user,omitempty" pb:"1"`
+	ExpireAt int64                  `json:"expire_at,omitempty" pb:"2"`
+	Info     json.RawMessage        `json:"info,omitempty" pb:"3"`
+	B64Info  string                 `json:"b64info,omitempty" pb:"4"`
+	Data     json.RawMessage        `json:"data,omitempty" pb:"5"`
+	B64Data  string                 `json:"b64data,omitempty" pb:"6"`
+	Channels []string               `json:"channels,omitempty" pb:"7"`
+	Subs     map[string]*SubOptions `json:"subs,omitempty" pb:"8"`
+	Meta     json.RawMessage        `json:"meta,omitempty" pb:"9"`
 }
 
-// Granting is what a subscription is given: SubscribeOptions of a connect
-// result.
+// Granting is what a subscription is given.
 type Granting struct {
 	ExpireAt int64           `json:"expire_at,omitempty" pb:"1"`
 	Info     json.RawMessage `json:"info,omitempty" pb:"2"`
@@ -169,11 +170,20 @@ type Granting struct {
 	Override *grant.Override `json:"override,omitempty" pb:"6"`
 }
 
+// SubOptions are those of one subscription of a connect result. The filter is
+// known so that it is not overlooked: it is not supported, and without it the
+// client would get more than it should.
+type SubOptions struct {
+	Granting
+	ServerTagsFilter json.RawMessage `json:"server_tags_filter,omitempty" pb:"7"`
+}
+
 // SubscribeResult says what a subscription is given.
 type SubscribeResult struct {
 	Granting
 	// Allow lists what the policy may not: pub, hst and prs.
-	Allow []string `json:"allow,omitempty" pb:"7"`
+	Allow            []string        `json:"allow,omitempty" pb:"7"`
+	ServerTagsFilter json.RawMessage `json:"server_tags_filter,omitempty" pb:"8"`
 }
 
 // RefreshResult says until when a connection lives.
@@ -209,14 +219,27 @@ type RPCResult struct {
 	B64Data string          `json:"b64data,omitempty" pb:"2"`
 }
 
-// Encode gives a client's data as one of the twins: as it is when it is JSON,
-// else, and when the hook wants it so, in base64.
-func Encode(data []byte, binary bool) (raw json.RawMessage, b64 string) {
-	switch {
+// Encode gives a client's data as one of the twins: as it is, or in base64 when
+// the hook wants it so, or when it is not JSON and could not travel otherwise.
+func Encode(h *app.Hook, data []byte) (raw json.RawMessage, b64 string) {
+	switch bytes := strings.HasPrefix(h.URL, "grpc"); {
 	case len(data) == 0:
 		return nil, ""
-	case binary || !json.Valid(data):
+	case h.Binary || !bytes && !json.Valid(data):
 		return nil, base64.StdEncoding.EncodeToString(data)
 	}
 	return data, ""
+}
+
+// NewFrom says who a question is about. The encoding is that of the question's
+// data, the protocol of Centrifugo's clients the way in which they write it.
+func NewFrom(h *app.Hook, c *authz.Client, b64 string) From {
+	f := From{Client: c.ID, Transport: c.Transport, Protocol: c.Protocol, Encoding: "json"}
+	if h.Binary || b64 != "" {
+		f.Encoding = "binary"
+	}
+	if c.Protocol == "centrifugo" {
+		f.Protocol = map[bool]string{true: "protobuf", false: "json"}[c.Encoding == "binary"]
+	}
+	return f
 }

@@ -42,7 +42,7 @@ func proxyFile(t testing.TB) proxyMessages {
 		{"SubscribeOptionOverride", []spec{
 			{1, "presence", "BoolValue"}, {2, "join_leave", "BoolValue"}, {3, "force_recovery", "BoolValue"}, {4, "force_positioning", "BoolValue"}, {5, "force_push_join_leave", "BoolValue"},
 		}},
-		{"SubscribeOptions", []spec{{1, "expire_at", "int64"}, {2, "info", "bytes"}, {3, "b64info", "string"}, {4, "data", "bytes"}, {5, "b64data", "string"}, {6, "override", "SubscribeOptionOverride"}}},
+		{"SubscribeOptions", []spec{{1, "expire_at", "int64"}, {2, "info", "bytes"}, {3, "b64info", "string"}, {4, "data", "bytes"}, {5, "b64data", "string"}, {6, "override", "SubscribeOptionOverride"}, {7, "server_tags_filter", "bytes"}}},
 		{"ConnectRequest", request(spec{10, "data", "bytes"}, spec{11, "b64data", "string"}, spec{12, "name", "string"}, spec{13, "version", "string"}, spec{14, "channels", "*string"})},
 		{"ConnectResult", []spec{
 			{1, "user", "string"},
@@ -215,7 +215,7 @@ func TestUnmarshalMerges(t *testing.T) {
 // takes we read in the same way.
 func FuzzUnmarshal(f *testing.F) {
 	yes := Response[ConnectResult]{Result: &ConnectResult{
-		User: "7", ExpireAt: 5, Channels: []string{"x"}, Subs: map[string]*Granting{"y": {Info: json.RawMessage("1")}}, Meta: json.RawMessage(`{}`),
+		User: "7", ExpireAt: 5, Channels: []string{"x"}, Subs: map[string]*SubOptions{"y": {Granting: Granting{Info: json.RawMessage("1")}}}, Meta: json.RawMessage(`{}`),
 	}, Error: &Error{Code: 1, Temporary: true}}
 	f.Add(marshal(nil, reflect.ValueOf(yes)))
 	f.Add([]byte{0x0a, 3, 0x0a, 1, 0xff})
