@@ -2,6 +2,7 @@ package perf
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,7 +14,10 @@ import (
 // TestScenarios runs `carillon bench` as a user does, small and short, with
 // every scenario and every way to publish.
 func TestScenarios(t *testing.T) {
-	node := env.Start(t, env.Set("embedded.listen=127.0.0.1:0")).Gateways[0]
+	const token = "the secret of tokens"
+	node := env.Start(t, env.Set("embedded.listen=127.0.0.1:0"), env.Set(fmt.Sprintf("apps=[{id: %q, keys: [{key: %q, secret: %q}], "+
+		"policies: [{match: durable-*, history: {size: 10, ttl: 1m}}], "+
+		"centrifugo: {enabled: true, anonymous: true, token: {hmac_secret: %q}}}]", env.AppID, env.Key, env.Secret, token))).Gateways[0]
 	for name, args := range map[string][]string{
 		"connect":            {"connect", "-n", "200"},
 		"two processes":      {"fanout", "-n", "40", "--workers", "2", "--window", "4"},
@@ -30,6 +34,9 @@ func TestScenarios(t *testing.T) {
 		"storm":              {"storm", "-n", "300"},
 		"slow":               {"slow", "-n", "40", "--rate", "100", "--size", "2000", "--slow", "0.1"},
 		"publish":            {"publish", "--publishers", "4"},
+		"centrifugo":         {"fanout", "-n", "50", "--dialect", "centrifugo", "--window", "8"},
+		"protobuf":           {"channels", "-n", "50", "--dialect", "centrifugo-protobuf", "--own", "1", "--prefix", "private-", "--token", token},
+		"centrifugo's churn": {"churn", "-n", "50", "--dialect", "centrifugo", "--window", "5", "--prefix", "private-", "--token", token},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := filepath.Join(t.TempDir(), "run.json")

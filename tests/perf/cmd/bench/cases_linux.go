@@ -49,7 +49,7 @@ var (
 
 // cases are the rows of the table of budgets.
 func cases() []one {
-	return slices.Concat(deliveryCases(), latencyCases(), idleCases(), connectCases(), slowCases(), publishCases(), durableCases())
+	return slices.Concat(deliveryCases(), latencyCases(), idleCases(), connectCases(), slowCases(), publishCases(), durableCases(), centrifugoCases())
 }
 
 // all are the targets that can do everything that clients ask for.
@@ -214,6 +214,47 @@ func durableCases() []one {
 			how: publishing{via: "router", bytes: 128, flight: 32 << 10}, figures: []string{"p50", "p99", "CPU per publication"},
 		},
 	}
+}
+
+// centrifugoCases are the cases of deliveries, connections and memory with
+// clients of Centrifugo's protocol, in JSON and in Protobuf: the budgets are
+// the same.
+func centrifugoCases() (all []one) {
+	for _, dialect := range []string{"centrifugo", "centrifugo-protobuf"} {
+		few := []string{cLoop, gateway}
+		all = append(all,
+			one{
+				name: dialect + "-1", about: "64 B to 1,000 subscribers, one message at a time", targets: few,
+				setup: fanout(1000, 1, 2*time.Second), how: http1, figures: perDelivery,
+				budgets: []budget{{figure: "CPU per delivery", target: gateway, of: cLoop, most: 1.25}},
+			},
+			one{
+				name: dialect + "-64", about: "64 B to 1,000 subscribers, 64 messages in flight", targets: few,
+				setup: fanout(1000, 64, 2*time.Second), how: router, figures: perDelivery,
+				budgets: []budget{
+					{figure: "CPU per delivery", target: gateway, most: 0.25},
+					{figure: "delivered", target: gateway, least: 4e6},
+				},
+			},
+			one{
+				name: dialect + "-memory", about: "15,000 idle connections on one shared channel", targets: []string{gateway}, fresh: true,
+				setup:   scenario.Setup{Kind: scenario.Idle, Plan: sharedPlan(15_000), Warmup: time.Second, Length: time.Second},
+				figures: []string{"memory per connection"},
+				budgets: []budget{{figure: "memory per connection", target: gateway, most: 2}},
+			},
+			one{
+				name: dialect + "-keepalive", about: "15,000 idle connections, pinged by the server every 25 s", targets: []string{gateway},
+				setup:   scenario.Setup{Kind: scenario.Idle, Plan: sharedPlan(15_000), Warmup: 25 * time.Second, Length: 25 * time.Second},
+				figures: []string{"CPU per connection and second"},
+				budgets: []budget{{figure: "CPU per connection and second", target: gateway, most: 0.4}},
+			},
+		)
+		for i := len(all) - 4; i < len(all); i++ {
+			all[i].setup.Plan.Dialect = dialect
+			all[i].about += ", " + dialect
+		}
+	}
+	return all
 }
 
 func publishCase(name, about string, how publishing, most float64) one {

@@ -28,7 +28,7 @@ const activitySeconds = 5
 // benchApp has the server ping after so many seconds; 0 is its default.
 func benchApp(activity int) env.Option {
 	return env.Set(fmt.Sprintf("apps=[{id: %q, keys: [{key: %s, secret: %s}], activity_timeout: %ds, "+
-		"policies: [{match: durable-*, history: {size: 10, ttl: 1m}}]}]", appID, key, secret, activity))
+		"policies: [{match: durable-*, history: {size: 10, ttl: 1m}}], centrifugo: {enabled: true, anonymous: true}}]", appID, key, secret, activity))
 }
 
 // target is a server that is measured.
@@ -100,10 +100,13 @@ func (b *bench) startApart() target {
 // run runs a scenario against the target.
 func (t target) run(ctx context.Context, s scenario.Setup, how publishing) (*scenario.Result, error) {
 	s.Plan.Addrs, s.Servers = []string{t.addr}, t.pids
-	s.Plan.Dialect = "raw"
-	if t.api != "" {
-		s.Plan.Dialect, s.Plan.Key, s.Plan.Secret = "pusher", key, secret
+	switch {
+	case t.api == "":
+		s.Plan.Dialect = "raw"
+	case s.Plan.Dialect == "":
+		s.Plan.Dialect = "pusher"
 	}
+	s.Plan.Key, s.Plan.Secret = key, secret
 	if s.Within == 0 {
 		s.Within = patience
 	}
