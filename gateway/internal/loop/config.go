@@ -31,8 +31,12 @@ type Config struct {
 	// the handler implements SlowCloser.
 	SlowCode   int
 	SlowReason string
-	// HeadTimeout is the time from accept to a complete request head (10 s).
+	// HeadTimeout is the time from accept to a complete request head, and from
+	// there to a complete body (10 s).
 	HeadTimeout time.Duration
+	// IdleTimeout is how long a connection whose request was answered may take
+	// until the next request head is complete (60 s).
+	IdleTimeout time.Duration
 	// CloseTimeout is how long a close waits for the peer (5 s).
 	CloseTimeout time.Duration
 	// MessageBytesMax limits a client's message (64 KiB); larger ones are
@@ -66,6 +70,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.SlowCode, 1008)
 	setDefault(&c.SlowReason, "slow")
 	setDefault(&c.HeadTimeout, 10*time.Second)
+	setDefault(&c.IdleTimeout, 60*time.Second)
 	setDefault(&c.CloseTimeout, 5*time.Second)
 	setDefault(&c.MessageBytesMax, 64<<10)
 	setDefault(&c.MailboxMax, 65_536)
@@ -103,8 +108,8 @@ func (c *Config) Validate() error {
 	if c.MemoryMax < 0 {
 		return fmt.Errorf("loop: MemoryMax is %d, must not be negative", c.MemoryMax)
 	}
-	if c.OutboxAgeMax < 0 || c.HeadTimeout < 0 || c.CloseTimeout < 0 {
-		return errors.New("loop: OutboxAgeMax, HeadTimeout and CloseTimeout must be positive")
+	if c.OutboxAgeMax < 0 || c.HeadTimeout < 0 || c.IdleTimeout < 0 || c.CloseTimeout < 0 {
+		return errors.New("loop: OutboxAgeMax, HeadTimeout, IdleTimeout and CloseTimeout must be positive")
 	}
 	return nil
 }

@@ -13,7 +13,9 @@ type state uint8
 const (
 	stateFree     state = iota // the slot has no connection
 	stateHead                  // waits for the request head
-	stateOpen                  // a WebSocket: the handler knows it
+	stateBody                  // waits for the body of a request that the handler answers
+	stateAnswer                // waits for the handler's answer
+	stateOpen                  // a WebSocket or a stream: the handler knows it
 	stateClosing               // our close frame is queued; waits for the peer's
 	stateDraining              // all was said; input is thrown away until its end
 	stateDead                  // the socket is closed; the slot is not free yet
@@ -52,9 +54,9 @@ type Conn struct {
 	// Data belongs to the handler; it is dropped after Handler.Closed.
 	Data any
 
-	partial   *partialHead // an incomplete request head
-	timerAt   int64        // the handler's timer, loop time; 0 is none
-	deadline  int64        // the loop's own: head, outbox age or close
+	http      *exchange // a request, or a stream; nil for WebSockets
+	timerAt   int64     // the handler's timer, loop time; 0 is none
+	deadline  int64     // the loop's own: head, outbox age or close
 	lastInput int64
 	wheelAt   uint32 // tick at which the wheel looks at the connection
 	wheelNext int32  // slots of neighbours in the bucket, plus one; 0 is none
@@ -72,6 +74,7 @@ const (
 	flagOverflow                       // admitted only to be told that the loop is full
 	flagLinked                         // in the timing wheel
 	flagDetached                       // the socket belongs to net/http now
+	flagParks                          // lives on when its socket is lost
 )
 
 // Handle names the connection for other goroutines; see Loop.Conn.
@@ -100,8 +103,8 @@ func (c *Conn) SetTimer(at int64) {
 	c.core.wheel.arm(c)
 }
 
-// Send queues complete frames for the end of the turn; they are copied. See
-// ws.AppendFrame.
+// Send queues complete frames of the connection's framing for the end of the
+// turn; they are copied. See ws.AppendFrame.
 func (c *Conn) Send(frames []byte) {
 	if c.state == stateOpen && len(frames) > 0 {
 		c.core.writer.queuePrivate(c, c.core.writer.arena.copy(frames))
@@ -112,17 +115,18 @@ func (c *Conn) Send(frames []byte) {
 // copied.
 func (c *Conn) SendText(payload []byte) { c.SendMessage(payload, false) }
 
-// SendMessage queues payload as one message; it is copied. Unless it is binary
-// it must be UTF-8.
+// SendMessage queues payload as one message, or with the framing of Stream; it
+// is copied. Unless it is binary it must be UTF-8.
 func (c *Conn) SendMessage(payload []byte, binary bool) {
-	if c.state != stateOpen {
-		return
+	switch {
+	case c.state != stateOpen:
+	case c.http != nil:
+		c.core.writer.framed(c, payload)
+	case binary:
+		c.core.writer.frame(c, ws.OpBinary, payload)
+	default:
+		c.core.writer.frame(c, ws.OpText, payload)
 	}
-	op := ws.OpText
-	if binary {
-		op = ws.OpBinary
-	}
-	c.core.writer.frame(c, op, payload)
 }
 
 // SendShared queues a shared frame for the end of the turn without copying
@@ -157,10 +161,11 @@ func (c *Conn) Pending() int {
 
 // Blocked says whether the kernel has not taken everything that was written in
 // earlier turns. When it has, that is a turn of its own.
-func (c *Conn) Blocked() bool { return c.out != nil }
+func (c *Conn) Blocked() bool { return c.out != nil && !c.out.empty() }
 
 // Close sends a close frame after what is queued and waits for the peer's for
-// up to Config.CloseTimeout. To the handler the connection ends with this
+// up to Config.CloseTimeout; a stream ends with what its framing has for that.
+// To the handler the connection ends with this
 // turn: nothing more is delivered, and Handler.Closed is called soon after the
 // current call has returned.
 func (c *Conn) Close(code int, reason string) {
@@ -170,8 +175,13 @@ func (c *Conn) Close(code int, reason string) {
 	if !ws.ValidCloseCode(code) {
 		code = ws.CloseInternal
 	}
+	why := Closure{Cause: CauseClosed, Code: code, Reason: reason}
+	if c.http != nil {
+		c.core.fail(c, why)
+		return
+	}
 	c.core.writer.closeFrame(c, code, reason)
-	c.core.end(c, Closure{Cause: CauseClosed, Code: code, Reason: reason})
+	c.core.end(c, why)
 	c.core.linger(c, stateClosing, afterNothing)
 }
 

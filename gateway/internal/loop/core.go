@@ -43,8 +43,10 @@ type core struct {
 	reader  reader
 	writer  writer
 	events  []netpoll.Event
-	ended   []ended // connections whose Closed is due
-	killed  []int32 // sockets closed in this turn
+	ended   []ended  // connections whose Closed is due
+	parked  []Handle // connections whose Parked is due
+	ready   []Handle // the same, of Ready
+	killed  []int32  // sockets closed in this turn
 	turn    turnCounts
 	shedder shedder
 
@@ -154,6 +156,7 @@ func (c *core) oneTurn() error {
 	c.guard.endTurn()
 	err = c.writer.flush()
 	c.shed()
+	c.tellParked()
 	c.reap()
 	c.freeKilled()
 	c.stats.publish(&c.turn, c.tick()-began)
@@ -211,7 +214,7 @@ func (c *core) handleEvents(events []netpoll.Event) {
 			continue
 		}
 		s := c.slots.at(ev.Slot)
-		if s.gen != ev.Gen || s.state == stateFree || s.state == stateDead || s.flags&flagDetached != 0 {
+		if s.gen != ev.Gen || s.state == stateFree || s.state == stateDead || s.flags&flagDetached != 0 || s.Parked() {
 			continue
 		}
 		if ev.Writable && s.out != nil {
@@ -228,12 +231,11 @@ func (c *core) handleEvents(events []netpoll.Event) {
 func (c *core) stop() error {
 	c.arrivals.close()
 	c.doors.stop()
-	goodbye := ws.AppendClose(nil, ws.CloseGoingAway, "")
 	for slot := range int32(len(c.slots.pages) * pageSlots) {
 		s := c.slots.at(slot)
 		if s.state == stateOpen {
 			if s.out == nil {
-				_, _ = s.send(goodbye) // a courtesy
+				_, _ = s.send(s.appendClose(nil, ws.CloseGoingAway, "")) // a courtesy
 			}
 			c.end(s, Closure{Cause: CauseShutdown, Code: ws.CloseGoingAway})
 		}

@@ -24,6 +24,7 @@ type guard struct {
 	// immutable after New
 	handler callbacks
 	slow    SlowCloser // nil if the handler isn't one
+	http    Exchanger  // nil if the handler isn't one
 	log     *slog.Logger
 	panics  *atomic.Int64
 	// of Config, for connections whose handler has no opinion
@@ -34,6 +35,7 @@ type guard struct {
 func (g *guard) init(cfg *Config, h callbacks, panics *atomic.Int64) {
 	g.handler, g.panics = h, panics
 	g.slow, _ = h.(SlowCloser)
+	g.http, _ = h.(Exchanger)
 	g.log = cfg.Log.With("loop", cfg.Index)
 	g.slowCode, g.slowReason = cfg.SlowCode, cfg.SlowReason
 }
@@ -64,6 +66,26 @@ func (g *guard) tick(s *Conn, now int64) {
 	g.handler.Tick(s, now)
 }
 
+func (g *guard) body(s *Conn, body []byte) {
+	defer g.recovered(s)
+	g.http.Body(s, body)
+}
+
+func (g *guard) abandoned(s *Conn) {
+	defer g.recovered(nil)
+	g.http.Abandoned(s)
+}
+
+func (g *guard) parked(s *Conn) {
+	defer g.recovered(s)
+	g.http.Parked(s)
+}
+
+func (g *guard) ready(s *Conn) {
+	defer g.recovered(s)
+	g.http.Ready(s)
+}
+
 func (g *guard) endTurn() {
 	defer g.recovered(nil)
 	g.handler.EndTurn()
@@ -88,7 +110,12 @@ func (g *guard) recovered(s *Conn) {
 	}
 	g.panics.Add(1)
 	g.log.Error("handler panicked", "panic", r, "stack", string(debug.Stack()))
-	if s != nil && s.state == stateOpen {
+	switch {
+	case s == nil:
+	case s.state == stateOpen:
 		s.core.fail(s, Closure{Cause: CausePanic, Code: ws.CloseInternal, Reason: "internal error"})
+	case s.state == stateAnswer:
+		s.core.abandon(s)
+		s.core.refuse(s, 500, "internal error")
 	}
 }

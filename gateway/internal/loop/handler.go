@@ -49,6 +49,9 @@ type Verdict struct {
 	Action Action
 	// Protocol is the subprotocol to confirm in an upgrade, or "".
 	Protocol string
+	// BodyMax is the largest body in bytes of a request to Serve; larger ones
+	// are answered 413.
+	BodyMax int
 	// Status and Body answer a refused request (plain text). 429 and 503
 	// carry Retry-After.
 	Status int
@@ -66,4 +69,7 @@ const (
 	HandOver
 	// Refuse answers Status and Body and closes.
 	Refuse
+	// Serve has the handler, which must be an Exchanger, answer the request
+	// once its body is there.
+	Serve
 )

@@ -8,12 +8,6 @@ import (
 	"github.com/carillon-rt/carillon/gateway/internal/ws"
 )
 
-// partialHead is a request head that is not complete.
-type partialHead struct {
-	scanner httphead.Scanner
-	bytes   []byte
-}
-
 // reader takes what the loop's connections sent: request heads, then frames.
 type reader struct {
 	core *core // immutable after New
@@ -43,10 +37,14 @@ func (r *reader) readable(s *Conn) {
 	r.core.turn.bytesIn += int64(n)
 	s.lastInput = r.core.now.Load()
 	switch s.state {
-	case stateHead:
-		r.headInput(s, r.input[:n])
+	case stateHead, stateBody:
+		r.requests(s, r.input[:n])
+	case stateAnswer:
+		r.early(s)
 	case stateOpen, stateClosing:
-		r.frames(s, r.input[:n])
+		if s.http == nil { // clients of streams have nothing more to say
+			r.frames(s, r.input[:n])
+		}
 	case stateDraining: // thrown away
 	}
 	if s.pipe != nil && s.state != stateDead {
@@ -54,60 +52,78 @@ func (r *reader) readable(s *Conn) {
 	}
 }
 
+// requests takes bytes of requests, one after the other.
+func (r *reader) requests(s *Conn, in []byte) {
+	if s.state == stateBody {
+		in = r.bodyInput(s, in)
+	}
+	for len(in) > 0 && s.state == stateHead {
+		in = r.headInput(s, in)
+	}
+}
+
 // headInput takes bytes that belong to a request head, and perhaps to what
-// follows it.
-func (r *reader) headInput(s *Conn, in []byte) {
+// follows it; it returns what follows the request.
+func (r *reader) headInput(s *Conn, in []byte) []byte {
 	var scanner httphead.Scanner
-	p := s.partial
+	p := s.http
 	if p == nil {
-		p = &partialHead{}
 		n, err := scanner.Scan(in)
 		if n == 0 && err == nil {
-			s.partial = &partialHead{scanner: scanner, bytes: append([]byte(nil), in...)}
-			return
+			s.http = &exchange{scanner: scanner, bytes: append([]byte(nil), in...)}
+			return nil
 		}
-		r.headDone(s, in, n, err)
-		return
+		return r.headDone(s, in, n, err)
 	}
 	p.bytes = append(p.bytes, in...)
 	n, err := p.scanner.Scan(p.bytes)
 	if n == 0 && err == nil {
-		return
+		return nil
 	}
-	s.partial = nil
-	r.headDone(s, p.bytes, n, err)
+	s.http = nil
+	return r.headDone(s, p.bytes, n, err)
 }
 
-// headDone serves a complete head, all[:n], or refuses a bad one.
-func (r *reader) headDone(s *Conn, all []byte, n int, err error) {
+// headDone serves a complete head, all[:n], or refuses a bad one. It returns
+// what follows the request.
+func (r *reader) headDone(s *Conn, all []byte, n int, err error) []byte {
 	if err == nil {
 		err = r.request.Parse(all[:n])
 	}
 	if err != nil {
-		var he *httphead.Error
-		status := 400
-		if errors.As(err, &he) {
-			status = he.Status
-		}
-		r.core.refuse(s, status, err.Error())
-		return
+		r.refuseError(s, err)
+		return nil
 	}
 	if s.flags&flagOverflow != 0 {
 		r.core.refuse(s, 503, "too many connections")
-		return
+		return nil
 	}
 	v := r.core.guard.request(s, &r.request)
 	if s.state != stateHead {
-		return // aborted by the handler
+		return nil // aborted by the handler
 	}
 	switch v.Action {
 	case Upgrade:
 		r.upgrade(s, v.Protocol, all[n:])
 	case HandOver:
 		r.core.handOver(s, all[httphead.LeadingBytes(all):])
+	case Serve:
+		return r.serve(s, v.BodyMax, all[n:])
 	default:
 		r.core.refuse(s, v.Status, v.Body)
 	}
+	return nil
+}
+
+// refuseError answers a request that can't be served.
+func (r *reader) refuseError(s *Conn, err error) {
+	var he *httphead.Error
+	status := 400
+	if errors.As(err, &he) {
+		status = he.Status
+	}
+	r.core.abandon(s)
+	r.core.refuse(s, status, err.Error())
 }
 
 // upgrade answers the handshake of r.request and goes on with the frames that

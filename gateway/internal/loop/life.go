@@ -7,8 +7,9 @@ import (
 
 // ended is a connection that ended for the handler.
 type ended struct {
-	slot int32
-	why  Closure
+	slot    int32
+	request bool // it was a request that is not answered
+	why     Closure
 }
 
 // timer looks at a connection whose timer or deadline may have come.
@@ -29,11 +30,15 @@ func (c *core) deadlineCame(s *Conn, now int64) {
 	switch s.state {
 	case stateHead:
 		c.stats.headTimeouts.Add(1)
-		if s.partial == nil {
+		if s.http == nil {
 			c.kill(s)
 			return
 		}
 		c.refuse(s, 408, "the request head did not arrive in time")
+	case stateBody:
+		c.stats.headTimeouts.Add(1)
+		c.abandon(s)
+		c.refuse(s, 408, "the request body did not arrive in time")
 	case stateOpen:
 		c.writer.outboxAge(s, now)
 	case stateClosing, stateDraining:
@@ -50,13 +55,17 @@ func (c *core) end(s *Conn, why Closure) {
 	s.timerAt = 0
 	if s.flags&flagOpened != 0 {
 		c.stats.closed[why.Cause].Add(1)
-		c.ended = append(c.ended, ended{s.slot, why})
+		c.ended = append(c.ended, ended{slot: s.slot, why: why})
 	}
 }
 
 // linger leaves the socket open for a while after the end: to finish writing,
 // and to let the peer read what was written before it sees the socket closed.
 func (c *core) linger(s *Conn, st state, then after) {
+	if s.Parked() {
+		c.kill(s) // there is nobody to wait for
+		return
+	}
 	s.state, s.after = st, then
 	s.deadline = c.now.Load() + int64(c.cfg.CloseTimeout)
 	c.wheel.arm(s)
@@ -101,7 +110,12 @@ func (c *core) refuse(s *Conn, status int, text string) {
 
 // lost ends a connection whose socket failed or ended.
 func (c *core) lost(s *Conn, err error) {
-	if s.state == stateOpen {
+	switch {
+	case s.state != stateOpen:
+	case s.flags&flagParks != 0:
+		c.park(s)
+		return
+	default:
 		c.end(s, Closure{Cause: CauseLost, Code: ws.CloseAbnormal, Reason: err.Error()})
 	}
 	c.kill(s)
@@ -115,8 +129,9 @@ func (c *core) kill(s *Conn) {
 	if s.state == stateOpen {
 		c.end(s, Closure{Cause: CauseAborted, Code: ws.CloseAbnormal})
 	}
+	c.abandon(s)
 	switch {
-	case s.flags&flagDetached != 0:
+	case s.flags&flagDetached != 0 || s.Parked():
 	case s.pipe != nil:
 		s.pipe.Close()
 	default:
@@ -126,7 +141,7 @@ func (c *core) kill(s *Conn) {
 	}
 	s.state, s.after, s.dirty = stateDead, afterNothing, false
 	c.writer.backlog.gone(s, c.slots.at)
-	s.first, s.out, s.partial, s.head, s.tail = nil, nil, nil, 0, 0
+	s.first, s.out, s.http, s.head, s.tail = nil, nil, nil, 0, 0
 	s.timerAt, s.deadline = 0, 0
 	s.reader = ws.Reader{}
 	c.wheel.unlink(s)
@@ -140,7 +155,11 @@ func (c *core) reap() {
 		c.ended = nil
 		for _, e := range batch {
 			s := c.slots.at(e.slot)
-			c.guard.closed(s, e.why)
+			if e.request {
+				c.guard.abandoned(s)
+			} else {
+				c.guard.closed(s, e.why)
+			}
 			s.Data = nil
 		}
 	}

@@ -1,9 +1,5 @@
 package loop
 
-import (
-	"github.com/carillon-rt/carillon/gateway/internal/ws"
-)
-
 // itemOverheadBytes is added to each item's size: many small frames must not
 // cost more than the limit says.
 const itemOverheadBytes = 32
@@ -87,15 +83,22 @@ func (o *outbox) keepBegun() {
 // outboxBytes closes a connection as slow whose outbox is over its limit of
 // bytes.
 func (w *writer) outboxBytes(s *Conn) {
-	if s.state == stateOpen && s.out.bytes > w.core.cfg.OutboxBytesMax {
+	if s.out.bytes <= w.core.cfg.OutboxBytesMax {
+		return
+	}
+	switch s.state {
+	case stateOpen:
 		w.core.stats.slowBytes.Add(1)
 		w.tooSlow(s)
+	case stateHead, stateBody, stateAnswer: // asks and asks, and doesn't read
+		w.core.stats.slowBytes.Add(1)
+		w.core.kill(s)
 	}
 }
 
 // outboxAge does the same for the age, or sets the next deadline.
 func (w *writer) outboxAge(s *Conn, now int64) {
-	if s.out == nil {
+	if s.out == nil || s.out.empty() {
 		return
 	}
 	due := s.out.oldest() + int64(w.core.cfg.OutboxAgeMax)
@@ -117,7 +120,9 @@ func (w *writer) tooSlow(s *Conn) {
 	}
 	s.dirty, s.first, s.head, s.tail = false, nil, 0, 0
 	s.out.keepBegun()
-	s.out.add(ws.AppendClose(nil, code, reason), 0, w.core.now.Load())
+	if bytes := s.appendClose(nil, code, reason); len(bytes) > 0 {
+		s.out.add(bytes, 0, w.core.now.Load())
+	}
 	w.backlog.changed(s.out)
 	w.core.end(s, Closure{Cause: CauseSlow, Code: code, Reason: reason})
 	w.core.linger(s, stateDraining, afterShutdown)

@@ -86,11 +86,29 @@ func (w *writer) upgrade(s *Conn, head *Head, protocol string) {
 	w.queuePrivate(s, w.arena.chunk[start:len(w.arena.chunk):len(w.arena.chunk)])
 }
 
-// closeFrame queues a close frame.
+// framed queues a copy of payload in the framing of a stream. The first copy
+// is for all other connections: what is given to an interface is on the heap.
+func (w *writer) framed(s *Conn, payload []byte) {
+	copied := w.arena.copy(payload)
+	start := w.arena.reserve(ws.HeaderBytesMax + 2*len(payload))
+	w.arena.chunk = s.http.framing.Append(w.arena.chunk, copied)
+	w.queuePrivate(s, w.arena.chunk[start:len(w.arena.chunk):len(w.arena.chunk)])
+}
+
+// closeFrame queues a close frame, or what a stream has for it.
 func (w *writer) closeFrame(s *Conn, code int, reason string) {
 	start := w.arena.reserve(ws.HeaderBytesMax + 2 + ws.ReasonBytesMax)
-	w.arena.chunk = ws.AppendClose(w.arena.chunk, code, reason)
-	w.queuePrivate(s, w.arena.chunk[start:len(w.arena.chunk):len(w.arena.chunk)])
+	w.arena.chunk = s.appendClose(w.arena.chunk, code, reason)
+	if len(w.arena.chunk) > start {
+		w.queuePrivate(s, w.arena.chunk[start:len(w.arena.chunk):len(w.arena.chunk)])
+	}
+}
+
+func (c *Conn) appendClose(dst []byte, code int, reason string) []byte {
+	if c.http != nil {
+		return c.http.framing.AppendClose(dst, code, reason)
+	}
+	return ws.AppendClose(dst, code, reason)
 }
 
 // flush writes every dirty connection once. A long one is cut into slices,
@@ -165,6 +183,9 @@ func (w *writer) writeMany(s *Conn) {
 	if s.out != nil {
 		w.gather.moveTo(s.out, 0, w.core.now.Load())
 		w.backlog.changed(s.out)
+		if s.Parked() {
+			w.waits(s)
+		}
 		w.outboxBytes(s)
 		return
 	}
@@ -212,6 +233,9 @@ func (w *writer) wrote(s *Conn, n int, err error) {
 	defer w.gather.reset()
 	w.core.turn.bytesOut += int64(n)
 	if err != nil && err != netpoll.ErrAgain {
+		if s.flags&flagParks != 0 {
+			w.keepUnsent(s)
+		}
 		w.core.lost(s, err)
 		return
 	}
@@ -234,6 +258,10 @@ func (w *writer) wrote(s *Conn, n int, err error) {
 // drain writes from the outbox what the kernel takes now.
 func (w *writer) drain(s *Conn) {
 	for range drainRounds {
+		if s.out.empty() { // a stream that was too slow, and has no words for it
+			w.unblocked(s)
+			return
+		}
 		offered := s.out.pieces(&w.gather, drainPieces)
 		n, err := w.writeGathered(s)
 		w.gather.reset()

@@ -106,7 +106,7 @@ func (c *core) shed() {
 	sh := &c.shedder
 	sh.debts = sh.debts[:0]
 	for _, slot := range b.slots {
-		if s := c.slots.at(slot); s.state == stateOpen {
+		if s := c.slots.at(slot); s.state == stateOpen && !s.out.empty() {
 			sh.debts = append(sh.debts, debt{slot, s.out.bytes, s.out.oldest()})
 		}
 	}

@@ -11,9 +11,10 @@ type Stats struct {
 	OutboxBytes  int64 // that clients have not read, as of the last turn
 
 	Accepted     int64
-	Opened       int64           // WebSocket upgrades
+	Opened       int64           // WebSocket upgrades, streams, and clients that poll
 	Closed       map[Cause]int64 // opened connections that ended, by cause
 	HandedOver   int64           // to net/http
+	Answered     int64           // requests that were not refused
 	Refused      int64           // requests answered with an error status
 	Dropped      int64           // connections closed without an answer: far above ConnectionsMax
 	HeadTimeouts int64
@@ -39,6 +40,7 @@ type Stats struct {
 type counters struct {
 	connections, overflowing              atomic.Int64
 	accepted, opened, handedOver          atomic.Int64
+	answered                              atomic.Int64
 	refused, dropped, headTimeouts        atomic.Int64
 	bytesIn, bytesOut, messagesIn, writes atomic.Int64
 	wouldBlock, slowBytes, slowAge        atomic.Int64
@@ -78,7 +80,7 @@ func (c *counters) snapshot() Stats {
 	s := Stats{
 		Connections: c.connections.Load(), Overflowing: c.overflowing.Load(),
 		Accepted: c.accepted.Load(), Opened: c.opened.Load(), HandedOver: c.handedOver.Load(),
-		Refused: c.refused.Load(), Dropped: c.dropped.Load(), HeadTimeouts: c.headTimeouts.Load(),
+		Answered: c.answered.Load(), Refused: c.refused.Load(), Dropped: c.dropped.Load(), HeadTimeouts: c.headTimeouts.Load(),
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(), MessagesIn: c.messagesIn.Load(),
 		Writes: c.writes.Load(), WouldBlock: c.wouldBlock.Load(),
 		SlowBytes: c.slowBytes.Load(), SlowAge: c.slowAge.Load(), SlowMemory: c.slowMemory.Load(),
