@@ -21,6 +21,7 @@ type client struct {
 	members  []membership
 	protocol uint8 // index of Config.Protocols
 	counted  bool  // in the app's connections
+	carried  bool  // by HTTP exchanges: see carrier
 	closing  bool  // Close was called: nothing more is read
 	left     bool  // the transport is gone
 }
@@ -66,8 +67,22 @@ func (c *client) tick(now int64) {
 	if at := c.aged(now); at > 0 && (next == 0 || at < next) {
 		next = at
 	}
+	if c.carried && !c.closing {
+		next = c.carrier().tick(now, next)
+	}
 	if !c.closing {
 		c.conn.SetTimer(next)
+	}
+}
+
+// hear takes one message of the client.
+func (c *client) hear(payload []byte) {
+	if c.closing {
+		return
+	}
+	c.h.stats.messages.Add(1)
+	if why := c.sess.Message(payload, c.h.loop.Now()); why != dialect.None {
+		c.h.stats.refused[why].Add(1)
 	}
 }
 
@@ -99,6 +114,10 @@ func (c *client) disconnect(why dialect.Reason, code int, reason string) {
 	c.closing = true
 	c.h.stats.close(why)
 	c.conn.SetTimer(0)
+	if c.carried && c.conn.Parked() {
+		c.carrier().die(code, reason)
+		return
+	}
 	c.conn.Close(code, reason)
 }
 
@@ -159,6 +178,9 @@ func occupies(key channel.Key) bool { return !strings.HasPrefix(key.Name, "#") }
 
 // gone undoes everything the client has done to the rest of the gateway.
 func (c *client) gone() {
+	if c.left {
+		return
+	}
 	c.left = true
 	c.sess.Gone()
 	for c.pending != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/framing"
 	"github.com/carillon-rt/carillon/gateway/internal/hub"
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
 	"github.com/carillon-rt/carillon/gateway/internal/ws"
@@ -26,7 +27,9 @@ type Config struct {
 	Protocols  []Protocol
 	Loops      int
 	Partitions int
-	// NodeNumber begins the socket ids of this run of the node.
+	// Node is what other nodes call this one, NodeNumber begins the socket ids
+	// of this run of it.
+	Node       string
 	NodeNumber uint32
 	// Loop is the configuration of each loop; Index is set here.
 	Loop     loop.Config
@@ -37,6 +40,8 @@ type Config struct {
 	History  History
 	Roster   Roster
 	Watcher  Watcher
+	// Sessions may be nil: then there is no other node.
+	Sessions Sessions
 	// Unsure is called with a presence channel whose members must be asked for
 	// again; it must not block. Nil ignores it.
 	Unsure func(channel.Key)
@@ -60,6 +65,7 @@ type Edge struct {
 	handlers []*handler
 	apps     appCounts
 	door     *admission
+	named    directory
 	started  time.Time
 
 	// atomic
@@ -103,12 +109,8 @@ func (e *Edge) encodings() []hub.Encoding {
 	var all []hub.Encoding
 	for _, p := range e.cfg.Protocols {
 		e.views = append(e.views, uint8(len(all)))
-		op := ws.OpText
-		if p.Binary() {
-			op = ws.OpBinary
-		}
 		for _, view := range p.Views() {
-			all = append(all, &framed{append: view, op: op})
+			all = append(all, &framed{append: view, framing: p.framing()})
 		}
 	}
 	return all
@@ -236,10 +238,10 @@ func (e *Edge) onLoops(ctx context.Context, f func(*handler)) error {
 	return nil
 }
 
-// framed is a view of publications as WebSocket frames.
+// framed is a view of publications in a framing.
 type framed struct {
 	append  dialect.View
-	op      ws.Op
+	framing framing.Framing
 	payload sync.Pool
 }
 
@@ -254,7 +256,7 @@ func (f *framed) AppendFrame(dst []byte, pos message.Position, pub *message.Publ
 		if dst == nil {
 			dst = make([]byte, 0, len(payload)+ws.HeaderBytesMax)
 		}
-		dst = ws.AppendFrame(dst, f.op, payload)
+		dst = f.framing.Append(dst, payload)
 	}
 	*buf = payload
 	if cap(payload) <= 64<<10 {

@@ -35,6 +35,8 @@ type handler struct {
 	reels reels // what they are given
 	// users are the signed-in clients by app and user id.
 	users map[channel.Key][]*client
+	// carriers are those of the clients that come by HTTP exchanges, by slot.
+	carriers map[int32]*carrier
 
 	// atomic
 	backlog atomic.Int64 // deliveries in the mailbox
@@ -44,7 +46,7 @@ type handler struct {
 func newHandler(e *Edge, index int) (*handler, error) {
 	h := &handler{
 		edge: e, index: index, table: hub.NewTable(),
-		users: map[channel.Key][]*client{},
+		users: map[channel.Key][]*client{}, carriers: map[int32]*carrier{},
 	}
 	cfg := e.cfg.Loop
 	cfg.Index = index
@@ -55,7 +57,11 @@ func newHandler(e *Edge, index int) (*handler, error) {
 
 // each calls f with every client whose connection is open.
 func (h *handler) each(f func(*client)) {
-	h.loop.Each(func(c *loop.Conn) { f(c.Data.(*client)) })
+	h.loop.Each(func(c *loop.Conn) {
+		if cl, ok := c.Data.(*client); ok {
+			f(cl)
+		}
+	})
 }
 
 // run has f called on the loop.
@@ -78,12 +84,17 @@ func (h *handler) Request(c *loop.Conn, head *loop.Head) loop.Verdict {
 		c.Data = p.birth(&birth{h: h, conn: c, protocol: uint8(i), hello: hello, head: head})
 		return loop.Verdict{Action: loop.Upgrade, Protocol: hello.Subprotocol}
 	}
+	if v, ok := h.serve(c, head); ok {
+		return v
+	}
 	return loop.Verdict{Action: loop.HandOver}
 }
 
 // Open implements loop.Handler.
-func (h *handler) Open(c *loop.Conn) {
-	cl := c.Data.(*client)
+func (h *handler) Open(c *loop.Conn) { h.open(c.Data.(*client)) }
+
+// open begins a client's session.
+func (h *handler) open(cl *client) {
 	h.stats.opened.Add(1)
 	if h.edge.draining.Load() {
 		cl.sess.Shut(dialect.Reconnect)
@@ -100,26 +111,34 @@ func (h *handler) Message(c *loop.Conn, text bool, payload []byte) {
 	if cl.closing {
 		return
 	}
-	h.stats.messages.Add(1)
 	if text == cl.proto().Binary() {
+		h.stats.messages.Add(1)
 		cl.sess.Shut(dialect.Malformed)
 		return
 	}
-	if why := cl.sess.Message(payload, h.loop.Now()); why != dialect.None {
-		h.stats.refused[why].Add(1)
-	}
+	cl.hear(payload)
 }
 
 // Closed implements loop.Handler.
 func (h *handler) Closed(c *loop.Conn, why loop.Closure) {
+	if y := relayOf(c); y != nil {
+		y.leave()
+		return
+	}
 	cl := c.Data.(*client)
 	cl.gone()
+	if cl.carried {
+		cl.carrier().ended()
+	}
 	h.stats.closed.Add(1)
 	c.Data = nil
 }
 
 // SlowClose implements loop.SlowCloser.
 func (h *handler) SlowClose(c *loop.Conn) (code int, reason string) {
+	if relayOf(c) != nil {
+		return ws.CloseNormal, ""
+	}
 	cl := c.Data.(*client)
 	h.stats.close(dialect.Slow)
 	return cl.proto().Closing(dialect.Slow)
@@ -127,9 +146,16 @@ func (h *handler) SlowClose(c *loop.Conn) (code int, reason string) {
 
 // Tick implements loop.Handler.
 func (h *handler) Tick(c *loop.Conn, now int64) {
+	if y := relayOf(c); y != nil {
+		y.next()
+		return
+	}
 	cl := c.Data.(*client)
-	if !cl.closing {
+	switch {
+	case !cl.closing:
 		cl.tick(now)
+	case cl.carried:
+		c.SetTimer(cl.carrier().tick(now, 0))
 	}
 }
 

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/framing"
 	"github.com/carillon-rt/carillon/gateway/internal/httphead"
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
 )
@@ -10,6 +11,7 @@ import (
 // and Centrifugo.
 type Protocol struct {
 	dialect.Protocol
+	http  dialect.HTTP // nil for WebSockets
 	birth func(b *birth) *client
 }
 
@@ -25,4 +27,15 @@ type birth struct {
 // client is what all kinds of clients begin with.
 func (b *birth) client(sess life) client {
 	return client{h: b.h, conn: b.conn, protocol: b.protocol, sess: sess}
+}
+
+// framing is how the protocol's messages are written.
+func (p *Protocol) framing() framing.Framing {
+	switch {
+	case p.http != nil:
+		return p.http.Transport().Framing
+	case p.Binary():
+		return framing.WebSocketBinary
+	}
+	return framing.WebSocket
 }

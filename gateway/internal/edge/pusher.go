@@ -21,9 +21,11 @@ type pusherClient struct {
 
 var _ session.Host = (*pusherClient)(nil)
 
-// Pusher is the protocol of a dialect whose clients have session.Session.
+// Pusher is the protocol of a dialect whose clients have session.Session; by
+// WebSocket, or by HTTP exchanges if the dialect is a dialect.HTTP.
 func Pusher(d dialect.Dialect) Protocol {
-	return Protocol{Protocol: d, birth: func(b *birth) *client { return newPusherClient(d, b) }}
+	http, _ := d.(dialect.HTTP)
+	return Protocol{Protocol: d, http: http, birth: func(b *birth) *client { return newPusherClient(d, b) }}
 }
 
 func newPusherClient(d dialect.Dialect, b *birth) *client {

@@ -5,10 +5,13 @@
 package edge
 
 import (
+	"errors"
+
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/exchange"
 	"github.com/carillon-rt/carillon/proto/history"
 	"github.com/carillon-rt/carillon/proto/message"
 	"github.com/carillon-rt/carillon/proto/presence"
@@ -72,4 +75,21 @@ type Roster interface {
 type Watcher interface {
 	// WhoIsOnline answers with those of users that are online.
 	WhoIsOnline(app string, users []string, answer func(online []string, err error))
+}
+
+// ErrElsewhere means that another node has the session.
+var ErrElsewhere = errors.New("another gateway has the session")
+
+// Sessions is how exchanges find sessions on other nodes, and are found; with
+// the same terms as Backbone.
+type Sessions interface {
+	// Claim has requests about the session of this name come to this node. It
+	// answers nil when other nodes' do, ErrElsewhere when another node has the
+	// session, or another error when that can't be told now.
+	Claim(name string, answer func(error))
+	// Release takes a Claim back.
+	Release(name string)
+	// Ask sends a request to the node that has the session: to node, unless the
+	// client has named the session.
+	Ask(node string, req *exchange.Request, answer func(exchange.Reply))
 }

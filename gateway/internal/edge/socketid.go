@@ -34,11 +34,15 @@ func parseSocketID(id string) (node uint32, h loop.Handle, ok bool) {
 	if !found || err1 != nil || err2 != nil {
 		return 0, loop.Handle{}, false
 	}
-	return uint32(n), loop.Handle{
+	return uint32(n), unpacked(packed), true
+}
+
+func unpacked(packed uint64) loop.Handle {
+	return loop.Handle{
 		Slot: int32(packed & (1<<slotBits - 1)),
 		Loop: int32(packed >> slotBits & (1<<loopBits - 1)),
 		Gen:  uint32(packed >> (slotBits + loopBits)),
-	}, true
+	}
 }
 
 // resolve gives the connection of a socket id of this run of this node.

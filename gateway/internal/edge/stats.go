@@ -14,6 +14,7 @@ import (
 type counters struct {
 	opened, closed, messages, clientEvents atomic.Uint64
 	publications, deliveries               atomic.Uint64
+	posts, relays                          atomic.Uint64
 	closes, refused                        [dialect.ReasonsMax]atomic.Uint64 // by reason
 	resumes                                [resumesMax]atomic.Uint64
 	operations                             [operationsMax]atomic.Uint64
@@ -54,6 +55,9 @@ func (c *counters) close(why dialect.Reason) { c.closes[why].Add(1) }
 type Stats struct {
 	Opened, Closed, Messages, ClientEvents uint64
 	Publications, Deliveries               uint64
+	// Posts are the HTTP requests that brought messages, Relays those that
+	// received from a session without a stream of its own, or elsewhere.
+	Posts, Relays uint64
 	// KnownMemberEvents counts the member events that were not delivered,
 	// because subscribers knew what they say.
 	KnownMemberEvents uint64
@@ -95,6 +99,8 @@ func (e *Edge) Stats() Stats {
 		s.ClientEvents += c.clientEvents.Load()
 		s.Publications += c.publications.Load()
 		s.Deliveries += c.deliveries.Load()
+		s.Posts += c.posts.Load()
+		s.Relays += c.relays.Load()
 		for _, why := range dialect.Reasons() {
 			s.Closes[why] += c.closes[why].Load()
 			s.Refused[why] += c.refused[why].Load()

@@ -25,8 +25,9 @@ type Framing interface {
 
 // The framings.
 var (
-	// WebSocket: text frames of RFC 6455.
-	WebSocket Framing = webSocket{}
+	// WebSocket: text frames of RFC 6455; WebSocketBinary: binary ones.
+	WebSocket       Framing = webSocket{ws.OpText}
+	WebSocketBinary Framing = webSocket{ws.OpBinary}
 	// SockJS: a line for each message (SockJS protocol 0.3.3, "Framing"), which
 	// pusher-js understands too.
 	SockJS Framing = sockJS{}
@@ -45,9 +46,9 @@ var (
 	Verbatim Framing = verbatim{}
 )
 
-type webSocket struct{}
+type webSocket struct{ op ws.Op }
 
-func (webSocket) Append(dst, payload []byte) []byte { return ws.AppendText(dst, payload) }
+func (w webSocket) Append(dst, payload []byte) []byte { return ws.AppendFrame(dst, w.op, payload) }
 
 func (webSocket) AppendClose(dst []byte, code int, reason string) []byte {
 	return ws.AppendClose(dst, code, reason)

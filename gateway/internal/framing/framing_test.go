@@ -9,6 +9,7 @@ func TestFramings(t *testing.T) {
 		message, two, end string
 	}{
 		"WebSocket":       {WebSocket, "\x81\x0a" + text, "\x81\x01x", "\x88\x07\x10\x68slow!"},
+		"WebSocketBinary": {WebSocketBinary, "\x82\x0a" + text, "\x82\x01x", "\x88\x07\x10\x68slow!"},
 		"SockJS":          {SockJS, `a["{\"a\":\"é\"}"]` + "\n", `a["x"]` + "\n", `c[4200,"slow!"]` + "\n"},
 		"SockJSWebSocket": {SockJSWebSocket, "\x81\x13" + `a["{\"a\":\"é\"}"]`, "\x81\x06" + `a["x"]`, "\x81\x0f" + `c[4200,"slow!"]` + "\x88\x07\x10\x68slow!"},
 		"Lines":           {Lines, text + "\n", "x\n", ""},

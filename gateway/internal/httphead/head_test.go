@@ -147,3 +147,18 @@ func compareWithNetHTTP(t *testing.T, h *Head, raw []byte) {
 		}
 	}
 }
+
+func TestClone(t *testing.T) {
+	raw := []byte("POST /a?b HTTP/1.1\r\nHost: h\r\nEmpty:\r\nA: b\r\n\r\n")
+	var h Head
+	if err := h.Parse(raw); err != nil {
+		t.Fatal(err)
+	}
+	c := h.Clone()
+	for i := range raw {
+		raw[i] = 'x'
+	}
+	if c.Method != "POST" || c.Path != "/a" || c.RawQuery != "b" || c.Proto != "HTTP/1.1" || c.Header("host") != "h" || c.Header("a") != "b" || c.Count("Empty") != 1 {
+		t.Errorf("%+v", c)
+	}
+}

@@ -148,3 +148,11 @@ func (c *core) tellParked() {
 		}
 	}
 }
+
+// Unplug closes the socket of a connection that parks: its client comes by
+// another one. Parked is called as if the socket had been lost.
+func (c *Conn) Unplug() {
+	if c.state == stateOpen && c.flags&flagParks != 0 && !c.Parked() {
+		c.core.park(c)
+	}
+}

@@ -82,7 +82,12 @@ func (p *Pusher) Hello(head *httphead.Head) (dialect.Hello, bool) {
 	if !ok || strings.Contains(key, "/") {
 		return dialect.Hello{}, false
 	}
-	h := dialect.Hello{Key: unescapePath(key)}
+	return hello(unescapePath(key), rawQuery), true
+}
+
+// hello is what a client says with the query of its URL.
+func hello(key, rawQuery string) dialect.Hello {
+	h := dialect.Hello{Key: key}
 	text := parameter(rawQuery, "protocol")
 	version, err := strconv.Atoi(text)
 	switch {
@@ -95,7 +100,7 @@ func (p *Pusher) Hello(head *httphead.Head) (dialect.Hello, bool) {
 	}
 	h.Protocol = version
 	h.Pingless = h.Refuse == dialect.None && version < versionPing
-	return h, true
+	return h
 }
 
 // parameter gives the first value of a query parameter as it was sent.
