@@ -36,6 +36,7 @@ import (
 
 const (
 	requestsMax  = 64 << 10 // requests to other services under way at once
+	exchangesMax = 16 << 10 // of clients without WebSockets that wait for other gateways
 	flushTimeout = 3 * time.Second
 	stopSlack    = 5 * time.Second
 	routerRole   = "router"
@@ -78,6 +79,8 @@ type Gateway struct {
 	feed     *backbone.Feed
 	history  *backbone.History
 	calls    *rollcall.RollCall
+	sessions *backbone.Sessions
+	meet     *natsconn.Requester // of sessions
 	edge     *edge.Edge
 	handOver *loop.HandOverListener
 	http     *plainhttp.Server // of handOver
@@ -90,6 +93,7 @@ var (
 	_ edge.History  = (*backbone.History)(nil)
 	_ edge.Roster   = (*roster.Roster)(nil)
 	_ edge.Watcher  = (*roster.Roster)(nil)
+	_ edge.Sessions = (*backbone.Sessions)(nil)
 )
 
 // New builds a gateway and binds its port. apps needs no secrets.
@@ -122,8 +126,10 @@ func (g *Gateway) discard() (err error) {
 	if g.edge != nil {
 		err = g.edge.Close()
 	}
-	if g.ask != nil {
-		err = errors.Join(err, g.ask.Run(ended))
+	for _, r := range []*natsconn.Requester{g.ask, g.meet} {
+		if r != nil {
+			err = errors.Join(err, r.Run(ended))
+		}
 	}
 	return err
 }
@@ -134,6 +140,10 @@ func (g *Gateway) connect(apps *app.Registry) (err error) {
 	if g.ask, err = natsconn.NewRequester(conns.Req, requestsMax); err != nil {
 		return err
 	}
+	if g.meet, err = natsconn.NewRequester(conns.Req, exchangesMax); err != nil {
+		return err
+	}
+	g.sessions = backbone.NewSessions(conns.Req, g.deps.Cluster.Local().Node, g.meet, g.log, g.deps.Metrics)
 	g.publish = publisher.New(publisher.Config{Partitions: g.cfg.Partitions, Durable: durable(apps)}, conns.Req, g.routers, time.Now)
 	local := g.deps.Cluster.Local()
 	g.roster, err = roster.New(roster.Config{Node: local.Node, Incarnation: local.Incarnation}, roster.Deps{
@@ -167,10 +177,10 @@ func (g *Gateway) assemble(apps *app.Registry) error {
 	services := backbone.NewServices(g.feed, g.ask, g.publish, g.deps.Metrics)
 	g.edge, err = edge.New(edge.Config{
 		Apps: apps, Protocols: protocols(g.cfg), Loops: loops, Partitions: g.cfg.Partitions,
-		NodeNumber: nodeNumber(local.Node, local.Incarnation), Loop: g.loopConfig(loops),
+		Node: local.Node, NodeNumber: nodeNumber(local.Node, local.Incarnation), Loop: g.loopConfig(loops),
 		Ages:     edge.Ages{Max: g.cfg.MaxConnectionAge, Jitter: g.cfg.ConnectionAgeJitter},
 		Limits:   edge.Limits{ConnectRate: g.cfg.Limits.ConnectRate, PerAddress: g.cfg.Limits.PerAddress},
-		Backbone: services, Answers: services,
+		Backbone: services, Answers: services, Sessions: g.sessions,
 		History: g.history, Roster: g.roster, Watcher: g.roster, Unsure: g.calls.Unsure, Log: g.log,
 	})
 	if err != nil {
@@ -196,8 +206,9 @@ func (g *Gateway) bind(addr net.Addr, err error) error {
 
 // protocols is the list of those that clients can speak.
 func protocols(cfg Config) []edge.Protocol {
+	p := pusher.New(cfg.PathPrefix)
 	return []edge.Protocol{
-		edge.Pusher(pusher.New(cfg.PathPrefix)),
+		edge.Pusher(p), edge.Pusher(pusher.Fallback{Pusher: p}),
 		edge.Centrifugo(centrifugo.New(centrifugo.JSON)), edge.Centrifugo(centrifugo.New(centrifugo.Protobuf)),
 	}
 }
@@ -222,6 +233,8 @@ func (g *Gateway) Addr() string { return g.addr.String() }
 func (g *Gateway) Run(ctx context.Context) error {
 	group := run.Group{}
 	group.Add("requester", g.ask.Run)
+	group.Add("requester of sessions", g.meet.Run)
+	group.Add("sessions", func(ctx context.Context) error { return g.sessions.Run(ctx, g.edge) })
 	group.Add("publisher", g.publish.Run)
 	group.AddGrace("roster", flushTimeout+stopSlack, g.runRoster)
 	group.Add("roll calls", func(ctx context.Context) error { return g.calls.Run(ctx, g.edge) })

@@ -57,6 +57,9 @@ const version = 1
 
 const flagBegin = 1
 
+// ErrElsewhere means that another gateway has a session.
+var ErrElsewhere = errors.New("another gateway has the session")
+
 // ErrVersion is a message of another version of Carillon.
 var ErrVersion = errors.New("exchange: message of an unknown version")
 

@@ -5,8 +5,6 @@
 package edge
 
 import (
-	"errors"
-
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/proto/authz"
@@ -77,14 +75,11 @@ type Watcher interface {
 	WhoIsOnline(app string, users []string, answer func(online []string, err error))
 }
 
-// ErrElsewhere means that another node has the session.
-var ErrElsewhere = errors.New("another gateway has the session")
-
 // Sessions is how exchanges find sessions on other nodes, and are found; with
 // the same terms as Backbone.
 type Sessions interface {
 	// Claim has requests about the session of this name come to this node. It
-	// answers nil when other nodes' do, ErrElsewhere when another node has the
+	// answers nil when other nodes' do, exchange.ErrElsewhere when another node has the
 	// session, or another error when that can't be told now.
 	Claim(name string, answer func(error))
 	// Release takes a Claim back.

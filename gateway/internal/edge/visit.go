@@ -2,6 +2,7 @@ package edge
 
 import (
 	"bytes"
+	"errors"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -206,14 +207,13 @@ func (v *visit) claimed(err error) {
 		v.begin()
 	case err == nil: // the client is gone
 		e.forget(v.Session)
-	default:
+	case errors.Is(err, exchange.ErrElsewhere):
 		e.named.drop(v.Session)
-		if err == ErrElsewhere {
-			v.goOn()
-		} else {
-			e.cfg.Log.Warn("a session can't begin: other gateways can't be asked for it", "err", err)
-			v.refuse(503, "the session can't begin now, try again in a few seconds")
-		}
+		v.goOn()
+	default:
+		e.forget(v.Session)
+		e.cfg.Log.Warn("a session can't begin: other gateways can't be asked for it", "err", err)
+		v.refuse(503, "the session can't begin now, try again in a few seconds")
 	}
 }
 
