@@ -31,7 +31,7 @@ func TestSDKs(t *testing.T) {
 		t.Run(d.name, func(t *testing.T) {
 			hookPort := freePort(t)
 			c := env.Start(t, append(d.options, env.Webhook(fmt.Sprintf("http://127.0.0.1:%d/", hookPort)))...)
-			vars := environment(c, hookPort)
+			vars := environment(t, c, hookPort)
 			scripts, err := filepath.Glob("../sdk/node/*.test.mjs")
 			if err != nil || len(scripts) == 0 {
 				t.Fatalf("no SDK tests found: %v", err)
@@ -64,16 +64,22 @@ func run(t *testing.T, dir string, vars []string, name string, args ...string) {
 	}
 }
 
-func environment(c *env.Cluster, hookPort int) []string {
-	gateways := make([]string, len(c.Gateways))
-	for i, g := range c.Gateways {
-		gateways[i] = g.Public()
-	}
+func environment(t *testing.T, c *env.Cluster, hookPort int) []string {
 	return []string{
-		"CARILLON_GATEWAYS=" + strings.Join(gateways, ","), "CARILLON_API=" + c.API.API(),
+		"CARILLON_GATEWAYS=" + strings.Join(publics(c), ","), "CARILLON_BALANCER=" + env.NewBalancer(t, publics(c)...).Addr(),
+		"CARILLON_API=" + c.API.API(),
 		"CARILLON_APP_ID=" + env.AppID, "CARILLON_KEY=" + env.Key, "CARILLON_SECRET=" + env.Secret,
 		"CARILLON_HOOK_PORT=" + strconv.Itoa(hookPort), "CARILLON_PYTHON=" + python(), "PYTHONDONTWRITEBYTECODE=1",
 	}
+}
+
+// publics are the gateways' addresses for clients.
+func publics(c *env.Cluster) []string {
+	all := make([]string, len(c.Gateways))
+	for i, g := range c.Gateways {
+		all[i] = g.Public()
+	}
+	return all
 }
 
 // python is the interpreter of the tests' virtual environment.

@@ -9,6 +9,7 @@ const require = createRequire(import.meta.url);
 /** The environment that the Go side of the tests sets. */
 export const env = {
   gateways: need("CARILLON_GATEWAYS").split(","), // host:port, one or more
+  balancer: need("CARILLON_BALANCER"), // host:port, before all gateways
   api: need("CARILLON_API"), // host:port
   appId: need("CARILLON_APP_ID"),
   key: need("CARILLON_KEY"),
