@@ -207,8 +207,9 @@ func (g *Gateway) bind(addr net.Addr, err error) error {
 // protocols is the list of those that clients can speak.
 func protocols(cfg Config) []edge.Protocol {
 	p := pusher.New(cfg.PathPrefix)
+	fallback := pusher.Fallback{Pusher: p}
 	return []edge.Protocol{
-		edge.Pusher(p), edge.Pusher(pusher.Fallback{Pusher: p}),
+		edge.Pusher(p), edge.Pusher(fallback), edge.PusherIntroduced(pusher.SockJS{Fallback: fallback}),
 		edge.Centrifugo(centrifugo.New(centrifugo.JSON)), edge.Centrifugo(centrifugo.New(centrifugo.Protobuf)),
 	}
 }

@@ -22,6 +22,15 @@ type HTTP interface {
 	Post(req *Request, body []byte) (Post, error)
 }
 
+// Alike is implemented by HTTP dialects some of which have the same views in
+// the same framing: what they have in common is encoded once.
+type Alike interface {
+	// Views is dialect.Protocol's; those of dialects with equal ViewsFrom are
+	// the same.
+	Views() []View
+	ViewsFrom() any
+}
+
 // Transport is how clients are written to that come by HTTP exchanges. It is
 // immutable.
 type Transport struct {
@@ -33,6 +42,9 @@ type Transport struct {
 	// exchange for dead. All are complete as they are; "" is nothing.
 	Prelude, Opening, Beat string
 	BeatEvery              time.Duration
+	// StreamBytesMax is how much a client is sent with one stream before it has
+	// to ask for another one; 0 is no limit.
+	StreamBytesMax int
 	// Linger is how long a session outlives its last exchange. 0: it ends with
 	// the stream that it began with.
 	Linger time.Duration

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -104,10 +105,15 @@ func New(cfg Config) (*Edge, error) {
 	return e, nil
 }
 
-// encodings are those of all views of all protocols, in order.
+// encodings are those of all views of all protocols, in order; but protocols
+// that are alike share theirs.
 func (e *Edge) encodings() []hub.Encoding {
 	var all []hub.Encoding
-	for _, p := range e.cfg.Protocols {
+	for i, p := range e.cfg.Protocols {
+		if like := slices.IndexFunc(e.cfg.Protocols[:i], p.alike); like >= 0 {
+			e.views = append(e.views, e.views[like])
+			continue
+		}
 		e.views = append(e.views, uint8(len(all)))
 		for _, view := range p.Views() {
 			all = append(all, &framed{append: view, framing: p.framing()})

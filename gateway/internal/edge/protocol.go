@@ -39,3 +39,10 @@ func (p *Protocol) framing() framing.Framing {
 	}
 	return framing.WebSocket
 }
+
+// alike says whether two protocols have the same views in the same framing.
+func (p *Protocol) alike(other Protocol) bool {
+	a, ok1 := p.Protocol.(dialect.Alike)
+	b, ok2 := other.Protocol.(dialect.Alike)
+	return ok1 && ok2 && a.ViewsFrom() == b.ViewsFrom() && p.framing() == other.framing()
+}

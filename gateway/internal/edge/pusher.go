@@ -31,16 +31,21 @@ func Pusher(d dialect.Dialect) Protocol {
 func newPusherClient(d dialect.Dialect, b *birth) *client {
 	c := &pusherClient{}
 	c.client = b.client(&c.session)
-	edge, hello := b.h.edge, b.hello
+	c.enter(d, b.hello, b.head.Header("Origin"))
+	return &c.client
+}
+
+// enter gives the client the session of one that has come with hello.
+func (c *pusherClient) enter(d dialect.Dialect, hello dialect.Hello, origin string) {
+	edge := c.h.edge
 	a := edge.cfg.Apps.ByKey(hello.Key)
 	hello.Key = keptKey(a, hello.Key)
-	opt := session.Options{Origin: b.head.Header("Origin"), Now: b.h.loop.Now()}
+	opt := session.Options{Origin: origin, Now: c.h.loop.Now()}
 	if a != nil && hello.Refuse == dialect.None {
 		c.counted = true
 		opt.OverQuota = edge.apps.add(a)
 	}
 	c.session.Init(d, a, hello, opt, c)
-	return &c.client
 }
 
 // keptKey is an app key that outlives the request head it came in: the app's

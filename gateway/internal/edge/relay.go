@@ -6,6 +6,7 @@ import (
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/framing"
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
+	"github.com/carillon-rt/carillon/gateway/internal/ws"
 	"github.com/carillon-rt/carillon/proto/exchange"
 )
 
@@ -20,6 +21,7 @@ const relayPace = int64(100 * time.Millisecond)
 type relay struct {
 	v      *visit
 	stream bool
+	sent   int // bytes of the stream
 	began  bool
 	over   bool
 }
@@ -32,11 +34,9 @@ func (v *visit) goOn() {
 	v.h.stats.relays.Add(1)
 	y := &relay{v: v, stream: v.Kind == dialect.Stream}
 	if y.stream {
-		t := v.http().Transport()
-		v.over = true
-		v.conn.Stream(t.ContentType, v.header(""), framing.Verbatim)
+		v.openStream(framing.Verbatim)
 		v.conn.Data = y
-		v.conn.Send([]byte(t.Prelude))
+		v.conn.Send([]byte(v.http().Transport().Prelude))
 	} else {
 		v.leave = y.leave
 	}
@@ -58,9 +58,14 @@ func (y *relay) came(rep exchange.Reply) {
 	case y.over:
 	case rep.Status == 200:
 		y.v.conn.Send(rep.Body)
+		y.sent += len(rep.Body)
+		if most := y.v.http().Transport().StreamBytesMax; most > 0 && y.sent >= most {
+			y.v.conn.Close(ws.CloseNormal, "")
+			return
+		}
 		y.next()
 	default: // it has said goodbye before, or somebody else receives
-		y.v.conn.Close(1000, "")
+		y.v.conn.Close(ws.CloseNormal, "")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/framing"
 	"github.com/carillon-rt/carillon/gateway/internal/httphead"
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
 	"github.com/carillon-rt/carillon/proto/exchange"
@@ -226,34 +227,43 @@ func (v *visit) begin() {
 		return
 	}
 	t, conn := v.http().Transport(), v.conn
-	if v.Kind == dialect.Poll {
-		if conn = h.loop.NewParked(v.conn, t.Framing); conn == nil {
-			h.edge.door.leave(v.conn.RemoteIP())
-			v.end()
-			v.refuse(503, "too many connections")
-			return
-		}
-	} else {
-		v.over = true
-		conn.Stream(t.ContentType, v.header(""), t.Framing)
+	direct := v.Kind == dialect.Stream && t.StreamBytesMax == 0
+	if direct {
+		v.openStream(t.Framing)
 		conn.Send([]byte(t.Prelude + t.Opening))
 		if t.Linger > 0 {
 			conn.Parks()
 		}
+	} else if conn = h.loop.NewParked(v.conn, t.Framing); conn == nil {
+		h.edge.door.leave(v.conn.RemoteIP())
+		v.end()
+		v.refuse(503, "too many connections")
+		return
 	}
 	cl := h.edge.cfg.Protocols[v.protocol].birth(&birth{h: h, conn: conn, protocol: v.protocol, hello: v.Hello, head: v.head})
 	conn.Data = cl
 	k := h.carry(cl, v.Session)
 	k.current = v.id
-	if v.Kind == dialect.Poll {
-		v.firstPoll(k)
-	} else if t.Beat != "" {
+	switch {
+	case direct && t.Beat != "":
 		k.beat = h.loop.Now() + int64(t.BeatEvery)
+	case direct:
+	case v.Kind == dialect.Stream:
+		conn.Send([]byte(t.Opening))
+		v.goOn()
+	default:
+		v.firstPoll(k)
 	}
 	h.open(cl)
 	for _, m := range v.first {
 		cl.hear(m)
 	}
+}
+
+// openStream begins the response without an end.
+func (v *visit) openStream(f framing.Framing) {
+	v.over = true
+	v.conn.Stream(v.http().Transport().ContentType, v.header(""), f)
 }
 
 // firstPoll answers the poll that has begun a session.

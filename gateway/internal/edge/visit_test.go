@@ -309,7 +309,7 @@ func TestFallbackRequests(t *testing.T) {
 		{"POST", "/app/k/5/abc/xhr_send", strings.Repeat("x", 64<<10+1), 413, "request body is larger than 65536 bytes\n"},
 		{"GET", "/pusher/app/k/5/abc/xhr", "", 405, "the method of xhr is POST\n"},
 		{"POST", "/pusher/app/k/5/abc/xdr", "", 404, "not found: the transports are xhr_streaming, xhr and xhr_send\n"},
-		{"POST", "/pusher/app/k/5/" + strings.Repeat("x", 63) + "/xhr", "", 404, "not found: a session is called by a number and a random string, 64 characters at most\n"},
+		{"POST", "/pusher/app/k/5/" + strings.Repeat("x", 64) + "/xhr", "", 404, "not found: a session is called by a number and a random string, 64 characters at most\n"},
 		{"GET", "/pusher/timeline/v2/xhr/2?x=1", "", 200, "{}"},
 		{"GET", "/timeline/v2/jsonp/1", "", 200, "{}"},
 	} {
@@ -381,4 +381,75 @@ func TestLostPollsEndTheSession(t *testing.T) {
 	if n := f.count(channel.Key{App: "1", Name: "news"}); n != 0 {
 		t.Errorf("%d subscriptions are left", n)
 	}
+}
+
+// TestSockJS: a session with the client of pusher-js's sockjs transport.
+func TestSockJS(t *testing.T) {
+	f := startWith(t, func(cfg *Config) {
+		p := pusher.Fallback{Pusher: pusher.New("")}
+		cfg.Protocols = []Protocol{Pusher(p), PusherIntroduced(pusher.SockJS{Fallback: p})}
+	})
+	if n := len(f.edge.interest.Encodings); n != 2 {
+		t.Errorf("%d encodings of the same words in the same framing", n)
+	}
+	b := f.browser("")
+	info, err := io.ReadAll(b.do("GET", "/pusher/info?t=1", "").Body)
+	if err != nil || !strings.HasPrefix(string(info), `{"websocket":false,"origins":["*:*"],"cookie_needed":false,"entropy":`) {
+		t.Errorf("%s, %v", info, err)
+	}
+	post := func(what, body string) *http.Response { return b.do("POST", "/pusher/7/abc/"+what, body) }
+	open := func() *stream {
+		s := &stream{browser: b, in: bufio.NewReader(post("xhr_streaming", "").Body)}
+		if line := s.line(); len(line) != 2049 {
+			t.Fatalf("a stream begins with %q", line)
+		}
+		return s
+	}
+	s := open()
+	if line := s.line(); line != "o\n" {
+		t.Fatalf("opened with %q", line)
+	}
+	if res := post("xhr_send", `["{\"path\":\"/app/k?protocol=7&client=js\"}"]`); res.StatusCode != 204 {
+		t.Fatal(res.Status)
+	}
+	s.expect("connection_established")
+	post("xhr_send", `["{\"event\":\"pusher:subscribe\",\"data\":{\"channel\":\"news\"}}"]`)
+	s.expect(subscribed)
+	big := []byte(strings.Repeat("x", 8000))
+	sent := 0
+	for ; sent*len(big) < 128<<10; sent++ {
+		f.publish("news", 0, func(p *message.Publication) { p.Data = append(fmt.Appendf(nil, "%d-", sent), big...) })
+		s.expect(fmt.Sprintf(`\"data\":\"%d-x`, sent))
+	}
+	if _, err := s.in.ReadByte(); err != io.EOF {
+		t.Errorf("after 128 KiB: %v", err)
+	}
+	f.publish("news", 0) // with no stream there
+	s = open()
+	s.expect(`\"event\":\"e\"`)
+}
+
+func TestSockJSClientsSayWhoTheyAre(t *testing.T) {
+	f := startWith(t, func(cfg *Config) {
+		cfg.Protocols = []Protocol{PusherIntroduced(pusher.SockJS{Fallback: pusher.Fallback{Pusher: pusher.New("")}})}
+	})
+	for first, want := range map[string]string{
+		`{}`:                               `c[1002,`,
+		`x`:                                `c[1002,`,
+		`{\"path\":\"/ap/k?protocol=7\"}`:  `c[1002,`,
+		`{\"path\":\"/app/k?protocol=x\"}`: `c[4006,`,
+		`{\"path\":\"/app/x?protocol=7\"}`: `c[4001,`,
+	} {
+		b := f.browser("")
+		session := fmt.Sprintf("/pusher/1/%d/", len(want)+len(first))
+		b.do("POST", session+"xhr", "")
+		if res := b.do("POST", session+"xhr_send", `["`+first+`"]`); res.StatusCode != 204 {
+			t.Errorf("%s: %s", first, res.Status)
+		}
+		got, err := io.ReadAll(b.do("POST", session+"xhr", "").Body)
+		if err != nil || !strings.Contains(string(got), want) {
+			t.Errorf("%s: %q, %v, want %q", first, got, err, want)
+		}
+	}
+	f.until("all are gone", func() bool { s := f.edge.Stats(); return s.Opened == s.Closed })
 }

@@ -48,10 +48,14 @@ var (
 	_ dialect.Dialect = Fallback{}
 	_ dialect.Namer   = Fallback{}
 	_ dialect.HTTP    = Fallback{}
+	_ dialect.Alike   = Fallback{}
 )
 
 // Name implements dialect.Protocol.
 func (f Fallback) Name() string { return "pusher-http" }
+
+// ViewsFrom implements dialect.Alike.
+func (f Fallback) ViewsFrom() any { return f.Pusher }
 
 // Hello implements dialect.Protocol.
 func (f Fallback) Hello(*httphead.Head) (dialect.Hello, bool) { return dialect.Hello{}, false }
@@ -86,8 +90,16 @@ func (f Fallback) Request(head *httphead.Head) (dialect.Request, bool) {
 	if len(parts) != 4 {
 		return dialect.Request{}, false
 	}
-	key, session, what := parts[0], parts[1]+"/"+parts[2], parts[3]
-	req := dialect.Request{Session: "pusher/" + unescapePath(key) + "/" + session}
+	key := unescapePath(parts[0])
+	req, ok := receiver(head, "pusher/"+key+"/", parts[1], parts[2], parts[3])
+	req.Hello = hello(key, head.RawQuery)
+	return req, ok
+}
+
+// receiver reads a request of a session that its client calls by a number and
+// a string; namespace keeps the names of different kinds apart.
+func receiver(head *httphead.Head, namespace, server, session, what string) (dialect.Request, bool) {
+	req := dialect.Request{Session: namespace + server + "/" + session}
 	switch what {
 	case "xhr_streaming":
 		req.Kind = dialect.Stream
@@ -103,10 +115,9 @@ func (f Fallback) Request(head *httphead.Head) (dialect.Request, bool) {
 		no := refused(405, "the method of "+what+" is POST")
 		no.Header = "Allow: OPTIONS, POST\r\n"
 		return no, true
-	case parts[1] == "" || parts[2] == "" || len(session) > sessionBytesMax:
+	case server == "" || session == "" || len(server)+len(session) > sessionBytesMax:
 		return refused(404, "not found: a session is called by a number and a random string, 64 characters at most"), true
 	}
-	req.Hello = hello(unescapePath(key), head.RawQuery)
 	return req, true
 }
 
