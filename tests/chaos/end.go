@@ -19,6 +19,7 @@ const (
 	settleWithin = 30 * time.Second
 	settleLook   = 500 * time.Millisecond
 	lookWithin   = 10 * time.Second
+	readWithin   = 5 * time.Minute
 )
 
 // awaitSubscribers waits until every subscriber has everything that it
@@ -64,6 +65,9 @@ func (w *world) end() []record.Entry {
 		w.t.Fatalf("open the journal: %v", err)
 	}
 	defer j.close()
+	if err := w.readAll(j); err != nil {
+		w.t.Fatalf("read the journal: %v", err)
+	}
 	for over := time.Now().Add(settleWithin); ; {
 		entries := w.look(calls, j)
 		unsettled := model.Check(entries, Channels()).Of(model.Works, model.Presence, model.Gap, model.Stored)
@@ -73,11 +77,22 @@ func (w *world) end() []record.Entry {
 	}
 }
 
+// readAll reads what the journal has by now, which is most of what it will
+// have: the rest is read again and again, in no time.
+func (w *world) readAll(j *journal) error {
+	ctx, cancel := context.WithTimeout(w.t.Context(), readWithin)
+	defer cancel()
+	return j.read(ctx)
+}
+
 // look adds to the record what the journal has and who is where.
 func (w *world) look(calls client.API, j *journal) []record.Entry {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), lookWithin)
 	defer cancel()
+	if err := j.read(ctx); err != nil {
+		w.t.Logf("read the journal: %v", err)
+	}
 	var rosters []record.Entry
 	for _, n := range w.apis {
 		for _, channel := range w.presence {
@@ -88,9 +103,6 @@ func (w *world) look(calls client.API, j *journal) []record.Entry {
 			}
 			rosters = append(rosters, record.Entry{Kind: record.Roster, Channel: channel, Users: users, Text: n.Name})
 		}
-	}
-	if err := j.read(ctx); err != nil {
-		w.t.Logf("read the journal: %v", err)
 	}
 	return slices.Concat(w.rec.Entries(), rosters, j.entries)
 }

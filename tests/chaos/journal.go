@@ -41,6 +41,9 @@ func openJournal(c *env.Cluster) (*journal, error) {
 
 func (j *journal) close() { j.nc.Close() }
 
+// readAtOnce is how many batches are asked for at a time.
+const readAtOnce = 2000
+
 // read goes on to the present end of the stream.
 func (j *journal) read(ctx context.Context) error {
 	log, err := j.js.Stream(ctx, subject.JournalStream)
@@ -51,25 +54,47 @@ func (j *journal) read(ctx context.Context) error {
 	if state.FirstSeq > j.next {
 		return fmt.Errorf("it begins at %d, want %d", state.FirstSeq, j.next)
 	}
-	for ; j.next <= state.LastSeq; j.next++ {
-		m, err := log.GetMsg(ctx, j.next)
+	if j.next > state.LastSeq {
+		return nil
+	}
+	from, err := log.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: j.next,
+	})
+	if err != nil {
+		return err
+	}
+	for j.next <= state.LastSeq {
+		batches, err := from.Fetch(int(min(readAtOnce, state.LastSeq-j.next+1)), jetstream.FetchContext(ctx))
 		if err != nil {
-			return fmt.Errorf("batch %d of %d: %w", j.next, state.LastSeq, err)
+			return err
 		}
-		if err := j.take(m); err != nil {
-			return fmt.Errorf("batch %d: %w", j.next, err)
+		for m := range batches.Messages() {
+			if err := j.take(m); err != nil {
+				return fmt.Errorf("batch %d of %d: %w", j.next, state.LastSeq, err)
+			}
+		}
+		if err := batches.Error(); err != nil {
+			return fmt.Errorf("batch %d of %d: %w", j.next, state.LastSeq, err)
 		}
 	}
 	return nil
 }
 
-func (j *journal) take(m *jetstream.RawStreamMsg) error {
-	batch := message.NewReader(m.Data)
+func (j *journal) take(m jetstream.Msg) error {
+	meta, err := m.Metadata()
+	if err != nil {
+		return err
+	}
+	if meta.Sequence.Stream != j.next {
+		return fmt.Errorf("got %d", meta.Sequence.Stream)
+	}
+	j.next++
+	batch := message.NewReader(m.Data())
 	var p message.Publication
 	for batch.Next(&p) {
 		j.entries = append(j.entries, record.Entry{
 			Kind: record.Journal, Channel: strings.Clone(p.Channel), ID: string(p.Data),
-			Position: uint64(message.At(m.Sequence, batch.Index())),
+			Position: uint64(message.At(meta.Sequence.Stream, batch.Index())),
 		})
 	}
 	return batch.Err()
