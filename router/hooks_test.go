@@ -2,6 +2,7 @@ package router_test
 
 import (
 	"encoding/json"
+	"slices"
 	"testing"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -50,8 +51,8 @@ func TestHooksOutliveTheirQueue(t *testing.T) {
 	})
 }
 
-// metricSum adds up all children of a counter.
-func metricSum(t *testing.T, deps service.Deps, name string) (sum float64) {
+// metricSum adds up all children of a counter that have these label values.
+func metricSum(t *testing.T, deps service.Deps, name string, values ...string) (sum float64) {
 	t.Helper()
 	families, err := deps.Metrics.(prometheus.Gatherer).Gather()
 	if err != nil {
@@ -62,6 +63,13 @@ func metricSum(t *testing.T, deps service.Deps, name string) (sum float64) {
 			continue
 		}
 		for _, m := range f.GetMetric() {
+			var has []string
+			for _, l := range m.GetLabel() {
+				has = append(has, l.GetValue())
+			}
+			if slices.ContainsFunc(values, func(v string) bool { return !slices.Contains(has, v) }) {
+				continue
+			}
 			sum += m.GetCounter().GetValue()
 		}
 	}

@@ -36,6 +36,10 @@ const (
 	appID      = "1001"
 	partitions = 4
 	patience   = 20 * time.Second
+
+	// slowID is an app that may publish so much a second.
+	slowID   = "1003"
+	slowRate = 4
 )
 
 func testApps(t testing.TB) *app.Registry {
@@ -47,6 +51,7 @@ func testApps(t testing.TB) *app.Registry {
 			Webhooks: []app.Webhook{{URL: "http://127.0.0.1:1/", Events: []string{hook.ClientEvent, hook.CacheMiss}}},
 		},
 		{ID: "1002", Disabled: true, Keys: []app.Key{{Key: "k2", Secret: "s"}}},
+		{ID: slowID, Keys: []app.Key{{Key: "k3", Secret: "s"}}, Limits: app.Limits{PublishesPerSecond: slowRate}},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -57,7 +57,7 @@ type Limits struct {
 	WatchlistUsers        int `yaml:"watchlist_users" json:"watchlist_users,omitempty" doc:"watched users of a connection (100)"`
 	ClientEventsPerSecond int `yaml:"client_events_per_second" json:"client_events_per_second,omitempty" doc:"client events of one connection per second (10)"`
 	Subscriptions         int `yaml:"subscriptions" json:"subscriptions,omitempty" doc:"subscriptions of one connection (1000)"`
-	PublishesPerSecond    int `yaml:"publishes_per_second" json:"publishes_per_second,omitempty" doc:"messages published over HTTP per second and api node, one for each channel of an event, a second's worth at once; more are answered 429; 0 is no limit"`
+	PublishesPerSecond    int `yaml:"publishes_per_second" json:"publishes_per_second,omitempty" doc:"messages published per second, one for each channel of an event, a second's worth at once: over HTTP and api node, more are answered 429; in NATS requests and router, more are refused for now; as plain NATS messages, more wait in their queue; 0 is no limit"`
 	MessagesPerSecond     int `yaml:"messages_per_second" json:"messages_per_second,omitempty" doc:"frames of one connection per second, averaged over 10 s; over it the connection is closed (200)"`
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/carillon-rt/carillon/kit/pace"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/hook"
@@ -50,6 +51,7 @@ type Doors struct {
 	hooks   Hooks
 	log     *slog.Logger
 	metrics *Metrics
+	paces   *pace.Paces // of documents, by app id
 
 	pending deadlines
 }
@@ -58,6 +60,7 @@ type Doors struct {
 func NewDoors(cfg Config, nc *nats.Conn, apps *app.Registry, w Writers, h Hooks, log *slog.Logger, m *Metrics) *Doors {
 	return &Doors{
 		admission: newAdmission(apps, nc), cfg: cfg, nc: nc, writers: w, hooks: h, log: log, metrics: m,
+		paces: pace.New(time.Now()),
 	}
 }
 
@@ -187,12 +190,40 @@ func (d *Doors) takeDocument(msg *nats.Msg, scratch *documents) {
 		}
 		return
 	}
+	if err := d.inTime(subject.PublishApp(msg.Subject), len(pubs)); err != nil {
+		d.metrics.overRate.Add(float64(len(pubs)))
+		refuseAll(msg, len(pubs), err)
+		return
+	}
 	if trace := msg.Header.Get(traceHeader); trace != "" {
 		for i := range pubs {
 			pubs[i].Trace = trace
 		}
 	}
 	d.submit(msg, pubs, errs, encodeDocument)
+}
+
+// inTime is nil when an app may publish a document of n publications now. Of
+// an app that is unknown or disabled each publication is refused elsewhere.
+func (d *Doors) inTime(app string, n int) error {
+	of := d.apps.ByID(app)
+	if of == nil || of.Disabled {
+		return nil
+	}
+	return overRate(d.paces, of, n, d.now())
+}
+
+// refuseAll answers a document of n publications, none of which is taken.
+func refuseAll(msg *nats.Msg, n int, err error) {
+	if msg.Reply == "" {
+		return
+	}
+	receipts := make([]publisher.Receipt, n)
+	for i := range receipts {
+		receipts[i].Err = err
+	}
+	// Failing means that the connection is closed: the requester times out.
+	_ = msg.Respond(encodeDocument(receipts))
 }
 
 // submit admits the publications one by one; errs[i], if any, refuses

@@ -14,6 +14,8 @@ type Metrics struct {
 	requests, documents, plain prometheus.Counter
 	malformed, expired         prometheus.Counter
 	redelivered, terminated    prometheus.Counter
+	delayed, overRate          prometheus.Counter
+	held                       prometheus.Gauge
 	refused                    map[publisher.Code]prometheus.Counter
 }
 
@@ -41,7 +43,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		expired:     counter("requests_expired_total", "Publish requests answered before all of their publications were written."),
 		redelivered: counter("plain_redelivered_total", "Plain messages that came again."),
 		terminated:  counter("plain_terminated_total", "Plain messages removed because they can never be published."),
-		refused:     map[publisher.Code]prometheus.Counter{},
+		delayed:     counter("plain_delayed_total", "Plain messages that had to wait, because their app was over limits.publishes_per_second."),
+		held: telemetry.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "carillon_router_plain_held", Help: "Plain messages that wait for their turn at this router now.",
+		})),
+		overRate: refused.WithLabelValues("publish_rate"),
+		refused:  map[publisher.Code]prometheus.Counter{},
 	}
 	for code, reason := range reasons {
 		m.refused[code] = refused.WithLabelValues(reason)

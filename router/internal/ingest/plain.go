@@ -26,11 +26,12 @@ const (
 	traceHeader = "traceparent"
 
 	plainAckWait    = 30 * time.Second // above the writers' give-up
-	plainAckPending = 4 << 10
+	plainAckPending = 4<<10 + heldMax
 	plainFetch      = 512
 	plainRetry      = 50 * time.Millisecond
 	plainBackoff    = time.Second
 	plainHeartbeat  = time.Second
+	plainKeep       = plainAckWait / 3
 )
 
 // Plain takes messages from the work queue into the journal. One router of a
@@ -100,8 +101,25 @@ func (p *Plain) consume(ctx context.Context) error {
 	}
 	defer msgs.Stop()
 	defer context.AfterFunc(ctx, msgs.Stop)()
+	// What it holds is not acknowledged: it comes again when this ends.
+	held := newHoldback(p.now())
+	defer p.metrics.held.Set(0)
+	kept := p.now()
 	for p.mine() && ctx.Err() == nil {
-		msg, err := msgs.Next(jetstream.NextMaxWait(plainBackoff))
+		if now := p.now(); now.Sub(kept) >= plainKeep {
+			held.keep()
+			kept = now
+		}
+		p.release(ctx, life, held)
+		wait := held.wait(plainBackoff, p.now())
+		if held.full() {
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait):
+			}
+			continue
+		}
+		msg, err := msgs.Next(jetstream.NextMaxWait(wait))
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -110,9 +128,21 @@ func (p *Plain) consume(ctx context.Context) error {
 		case err != nil:
 			return fmt.Errorf("read %s: %w", subject.IngestStream, err)
 		}
-		p.take(ctx, life, msg)
+		p.take(ctx, life, msg, held)
 	}
 	return nil
+}
+
+// release publishes what was held back, as far as it is its turn.
+func (p *Plain) release(ctx context.Context, life string, held *holdback) {
+	for ctx.Err() == nil {
+		msg, ok := held.next(p.now())
+		if !ok {
+			break
+		}
+		p.take(ctx, life, msg, nil)
+	}
+	p.metrics.held.Set(float64(held.len()))
 }
 
 // plainTicket acknowledges a message when it is in the journal.
@@ -138,15 +168,19 @@ func (t *plainTicket) Settle(_ int, r publisher.Receipt) {
 	})
 }
 
-func (p *Plain) take(ctx context.Context, life string, msg jetstream.Msg) {
-	p.metrics.plain.Inc()
+// take publishes a message, unless held takes it: then it comes here again,
+// with held nil, when it is its turn.
+func (p *Plain) take(ctx context.Context, life string, msg jetstream.Msg, held *holdback) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		p.terminate(msg, fmt.Errorf("not a message of the work queue: %w", err))
 		return
 	}
-	if meta.NumDelivered > 1 {
-		p.metrics.redelivered.Inc()
+	if held != nil {
+		p.metrics.plain.Inc()
+		if meta.NumDelivered > 1 {
+			p.metrics.redelivered.Inc()
+		}
 	}
 	tenant, name, ok := subject.Ingest(msg.Subject())
 	if !ok {
@@ -159,10 +193,15 @@ func (p *Plain) take(ctx context.Context, life string, msg jetstream.Msg) {
 		Exclude: h.Get(subject.HeaderExclude), ID: h.Get(subject.HeaderID), Trace: h.Get(traceHeader),
 		IdempotencyKey: h.Get(subject.HeaderIdempotencyKey),
 	}
-	it, _, err := p.admit(&pub, meta.Timestamp)
+	it, of, err := p.admit(&pub, meta.Timestamp)
 	if err != nil {
 		p.metrics.refuse(err)
 		p.terminate(msg, err)
+		return
+	}
+	// One that comes again was in time once.
+	if held != nil && meta.NumDelivered == 1 && held.holds(of, msg, p.now()) {
+		p.metrics.delayed.Inc()
 		return
 	}
 	if it.MsgID == "" {
