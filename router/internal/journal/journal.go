@@ -223,7 +223,13 @@ func (j *Journal) check(ctx context.Context) error {
 	if err := j.raiseRetention(ctx, info.Config); err != nil {
 		return err
 	}
-	return j.checkBackwards(ctx, info.State.LastSeq, high)
+	return j.checkBackwards(ctx, info, high)
+}
+
+// hasLeader says whether the answer is that of the stream's leader. While it
+// has none each server tells of its own copy, which may be an old one.
+func hasLeader(info *jetstream.StreamInfo) bool {
+	return info.Cluster == nil || info.Cluster.Leader != ""
 }
 
 // raiseRetention makes the log keep what the policies want. Another router,
@@ -241,7 +247,13 @@ func (j *Journal) raiseRetention(ctx context.Context, cfg jetstream.StreamConfig
 	return nil
 }
 
-func (j *Journal) checkBackwards(ctx context.Context, last, high uint64) error {
+// checkBackwards raises the generation when the stream ends below what was
+// acknowledged, as its leader says again and again.
+func (j *Journal) checkBackwards(ctx context.Context, info *jetstream.StreamInfo, high uint64) error {
+	last := info.State.LastSeq
+	if last < high && !hasLeader(info) {
+		return nil
+	}
 	if last >= high {
 		j.suspicions = 0
 		j.Observe(last)

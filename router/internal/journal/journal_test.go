@@ -34,6 +34,33 @@ func open(t *testing.T, srv *natstest.TestServer, retention func() time.Duration
 	return j
 }
 
+// TestNobodyLeads: while the stream has no leader any server answers, with what
+// its own copy has. That may be old, and proves nothing.
+func TestNobodyLeads(t *testing.T) {
+	srv := natstest.Server(t)
+	j := open(t, srv, hour)
+	epoch := j.Epoch()
+	old := &jetstream.StreamInfo{State: jetstream.StreamState{LastSeq: 90}, Cluster: &jetstream.ClusterInfo{}}
+	looks := func(info *jetstream.StreamInfo, n int) {
+		t.Helper()
+		for range n {
+			if err := j.checkBackwards(t.Context(), info, 100); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	looks(old, 2*backwardsChecks)
+	if j.Epoch() != epoch {
+		t.Fatal("the epoch changed while the stream had no leader")
+	}
+	led := *old
+	led.Cluster = &jetstream.ClusterInfo{Leader: "n1"}
+	looks(&led, backwardsChecks)
+	if j.Epoch() == epoch {
+		t.Error("the leader says that sequences are lost, and the epoch is still the same")
+	}
+}
+
 func hour() time.Duration { return time.Hour }
 
 // TestSequencesWentBackwards: what was acknowledged is not there any more, as
