@@ -36,7 +36,7 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 // what `make chaos` runs.
 func TestChaos(t *testing.T) {
 	if *minutes == 0 {
-		t.Skip("runs with -minutes; see TestServicesBreak and TestNATSBreaks")
+		t.Skip("runs with -minutes; see TestServicesBreak, TestNATSBreaks and TestNetworkBreaks")
 	}
 	check(t, Config{
 		Seed: *seed, For: time.Duration(*minutes * float64(time.Minute)), Kinds: chosen(t), Spare: strings.Split(*spare, ","), Members: *members, Every: *every,
@@ -92,6 +92,14 @@ func TestNATSBreaks(t *testing.T) {
 	check(t, Config{
 		Seed: 2, For: shortFor, Every: usualEvery, Members: true,
 		Kinds: []schedule.Kind{schedule.Cut, schedule.Delay, schedule.KillBroker, schedule.StopBroker, schedule.PauseBroker, schedule.KillBrokers},
+	})
+}
+
+// Gossip and NATS are cut and split, one without the other and both.
+func TestNetworkBreaks(t *testing.T) {
+	check(t, Config{
+		Seed: 3, For: shortFor, Every: usualEvery, Members: true,
+		Kinds: []schedule.Kind{schedule.Cut, schedule.CutGossip, schedule.SplitGossip, schedule.Isolate, schedule.SplitNATS},
 	})
 }
 
