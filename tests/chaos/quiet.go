@@ -17,7 +17,23 @@ const (
 	// long as nodes learn who else has lived through it (docs/cluster.md, P5).
 	countsWithin = 10 * time.Second
 	askEvery     = 300 * time.Millisecond
+	// A machine stands still when somebody who wants to run after looksEvery does
+	// so standstill later: presence nodes take who is silent for 0.6 s for dead.
+	looksEvery = 50 * time.Millisecond
+	standstill = 400 * time.Millisecond
+	// quietMost is how long a machine that stands still again and again is given.
+	quietMost = time.Minute
 )
+
+// watchMachine counts when the machine stands still.
+func (w *world) watchMachine(ctx context.Context) {
+	for last := time.Now(); wait(ctx, looksEvery); last = time.Now() {
+		if late := time.Since(last) - looksEvery; late > standstill {
+			w.stalls.Add(1)
+			w.rec.Add(record.Entry{Kind: record.Stalled, Text: late.String()})
+		}
+	}
+}
 
 // stayQuiet leaves everything alone for a while, and asks the API all the time
 // who is where: at least so long, until what it says has been right for some
@@ -28,9 +44,12 @@ func (w *world) stayQuiet(least time.Duration) {
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	calls := client.API{App: env.AppID, Key: env.Key, Secret: env.Secret, HTTP: &http.Client{Transport: transport, Timeout: attemptMost}}
-	settled := false
+	settled, stalls, last := false, w.stalls.Load(), time.Now().Add(quietMost)
 	for begun := time.Now(); ; {
 		w.ask(calls)
+		if n := w.stalls.Load(); n != stalls && time.Now().Before(last) { // from the beginning
+			settled, stalls, begun = false, n, time.Now()
+		}
 		settled = settled || model.Settled(w.rec.Entries(), Channels())
 		past := time.Since(begun)
 		if settled && past >= least || past >= countsWithin || !wait(w.t.Context(), askEvery) {

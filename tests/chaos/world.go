@@ -80,6 +80,7 @@ type world struct {
 	presence []string
 
 	sessions atomic.Int64      // numbers connections
+	stalls   atomic.Int64      // of the machine
 	ended    map[string]bool   // processes, by a fault
 	rounds   int               // of questions
 	heal     map[string]func() // ends splits, by their faults' text
@@ -133,6 +134,7 @@ func Run(t testing.TB, cfg Config) []record.Entry {
 	present, leave := context.WithCancel(t.Context())
 	defer leave()
 	var publishing, staying, visiting sync.WaitGroup
+	staying.Go(func() { w.watchMachine(present) })
 	for i := range subscribers {
 		s := &subscriber{world: w, name: fmt.Sprint("subscriber-", i), keeps: i%2 == 0, places: map[string]place{}, rng: stream(cfg.Seed, "subscriber", i)}
 		staying.Go(func() { s.run(present) })

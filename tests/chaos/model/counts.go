@@ -24,6 +24,7 @@ const (
 // quiet is a time in which nothing is broken.
 type quiet struct {
 	from, to int64 // to the next fault, or the end of the record
+	stalled  bool  // it ended because the machine stood still
 	rounds   []*round
 }
 
@@ -40,6 +41,9 @@ func (h *history) readQuiet(e *record.Entry) {
 	case e.Kind == record.Mended:
 		h.quiets = append(h.quiets, &quiet{from: e.Microseconds, to: h.over})
 	case last < 0 || h.quiets[last].to != h.over: // during faults, which nobody judges
+	case e.Kind == record.Stalled: // it is quiet anew
+		h.quiets[last].to, h.quiets[last].stalled = e.Microseconds, true
+		h.quiets = append(h.quiets, &quiet{from: e.Microseconds, to: h.over})
 	case e.Kind == record.Fault:
 		h.quiets[last].to = e.Microseconds
 	default:
@@ -56,6 +60,9 @@ func (h *history) readQuiet(e *record.Entry) {
 // so. How long the asker goes on asking is the bound.
 func (h *history) checkCounts() {
 	for _, q := range h.quiets {
+		if q.stalled || len(q.rounds) == 0 {
+			continue // who knows since when; or it stood still after the last question
+		}
 		from, wrong := h.settle(q)
 		for _, what := range wrong {
 			h.violate(Counts, "%s", what)

@@ -82,6 +82,15 @@ func TestCounts(t *testing.T) {
 		"it may be wrong during a fault": {func(s *script) {
 			*s = slices.Insert(*s, s.find(at(mendedAt, record.Entry{Kind: record.Mended})[0]), told(15_000, 0, 0))
 		}, "", ""},
+		"the machine stood still": {func(s *script) {
+			s.answer(5).Why = "503"
+			s.add(at(30_000, record.Entry{Kind: record.Stalled})...)
+			s.add(told(31_000, 6, 2, "ada"), told(33_010, 7, 2, "ada"))
+		}, "", ""},
+		"it is never right after the machine stood still": {func(s *script) {
+			s.add(at(30_000, record.Entry{Kind: record.Stalled})...)
+			s.add(told(31_000, 6, 2, "ada"), told(33_010, 7, 9, "ada"))
+		}, model.Counts, "said 9 subscriptions"},
 		"it must not be wrong again": {func(s *script) { s.answer(5).Count = 9; s.add(told(30_000, 6, 2, "ada")) }, model.Counts, "said 9 subscriptions"},
 		"it is not right for long": {func(s *script) {
 			*s = slices.Insert((*s)[:s.find(*s.answer(3))], s.find(*s.answer(3)), (*s)[s.find(*s.answer(5))+1:]...)

@@ -60,7 +60,7 @@ type Report struct {
 	// What the run consisted of.
 	Publications, Acknowledged, Retried, Unknown, Stored int
 	Sessions, Lost, Resumed, Events                      int
-	MemberEvents, Faults, Questions                      int
+	MemberEvents, Faults, Questions, Stalls              int
 	// Slowest is how many seconds after everything was mended the API was right,
 	// at most.
 	Slowest float64
@@ -90,9 +90,10 @@ func (r Report) Except(promises ...Promise) (vs []Violation) {
 func (r Report) Summary() string {
 	return fmt.Sprintf("%d faults; %d publications (%d acknowledged, %d of them after failed attempts, %d unknown), %d stored; "+
 		"%d connections (%d lost; %d subscriptions resumed), %d events and %d member events received; "+
-		"the API was asked %d times and right %.1f s after a round at the latest; %d violations",
+		"the API was asked %d times and right %.1f s after a round at the latest; "+
+		"the machine stood still %d times; %d violations",
 		r.Faults, r.Publications, r.Acknowledged, r.Retried, r.Unknown, r.Stored,
-		r.Sessions, r.Lost, r.Resumed, r.Events, r.MemberEvents, r.Questions, r.Slowest, len(r.Violations))
+		r.Sessions, r.Lost, r.Resumed, r.Events, r.MemberEvents, r.Questions, r.Slowest, r.Stalls, len(r.Violations))
 }
 
 // Channels says of a channel name what it is.
@@ -215,6 +216,9 @@ func read(entries []record.Entry, channels Channels) *history {
 		case record.Fault, record.Mended:
 			h.readQuiet(e)
 			h.readHard(e)
+		case record.Stalled:
+			h.readQuiet(e)
+			h.report.Stalls++
 		case record.Counts:
 			h.readQuiet(e)
 			h.report.Questions++

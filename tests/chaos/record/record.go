@@ -55,6 +55,9 @@ const (
 	Fault Kind = "fault"
 	// Mended: everything that was broken is well, until the next Fault.
 	Mended Kind = "mended"
+	// Stalled: the machine stood still, for what Text says, which is nobody's
+	// fault and breaks as much as some.
+	Stalled Kind = "stalled"
 	// Counts: API node Text was asked for Channel in question Round of the run,
 	// at Since, and said that it has Count subscriptions and, where it has
 	// members, UserCount users, and that they are Users; or it did not say that,
