@@ -5,6 +5,7 @@ import (
 
 	"github.com/carillon-rt/carillon/kit/cluster"
 	"github.com/carillon-rt/carillon/presence/internal/replica"
+	"github.com/carillon-rt/carillon/proto/presence"
 	"github.com/carillon-rt/carillon/proto/subject"
 )
 
@@ -57,4 +58,16 @@ func duty(node string, heaviest []cluster.Member) replica.Duty {
 		d.Role = replica.Standby
 	}
 	return d
+}
+
+// incarnation is that of a live gateway.
+func (v *view) incarnation(node string) (string, bool) {
+	inc, ok := v.live[node]
+	return inc, ok
+}
+
+// lost says whether the membership shows a run of a gateway to be over.
+func (v *view) lost(m presence.Mark) bool {
+	inc, ok := v.live[m.Node]
+	return !ok || inc > m.Incarnation
 }

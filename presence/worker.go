@@ -188,6 +188,9 @@ func (w *worker) obey(cmd command, nowMs int64) {
 		}
 		w.countClaims()
 	case cmd.evict != nil:
+		if w.view != nil && !w.view.lost(*cmd.evict) {
+			return // seen again while it was asked
+		}
 		for _, s := range w.seats {
 			if s.replica.Evict(cmd.evict.Node, cmd.evict.Incarnation, nowMs, &w.out) {
 				w.svc.metrics.evictions.Inc()
@@ -339,10 +342,4 @@ func roleName(r *replica.Replica) string {
 		return "standby"
 	}
 	return "none"
-}
-
-// incarnation is that of a live gateway.
-func (v *view) incarnation(node string) (string, bool) {
-	inc, ok := v.live[node]
-	return inc, ok
 }

@@ -1,0 +1,53 @@
+package presence
+
+import (
+	"testing"
+	"time"
+
+	"github.com/carillon-rt/carillon/kit/cluster"
+	"github.com/carillon-rt/carillon/kit/natstest"
+	"github.com/carillon-rt/carillon/proto/app"
+	"github.com/carillon-rt/carillon/proto/presence"
+)
+
+// A gateway that did not answer is taken out only if the membership still
+// shows it, or that run of it, to be gone.
+func TestSeenAgainWhileItWasAsked(t *testing.T) {
+	apps, err := app.NewRegistry([]app.App{{ID: "1", Keys: []app.Key{{Key: "k"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	svc, err := New(DefaultConfig(), natstest.Server(t).Deps(t, "p1"), apps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := svc.workers[0]
+	seat, now := w.seats[0], time.Now().UnixMilli()
+	w.view = newView(cluster.NewStatic(cluster.Member{Node: "p1", Incarnation: "1", Roles: []string{rolePresence}}))
+	w.assign(seat, now)
+	gateway := presence.Mark{Node: "g", Incarnation: "5"}
+	known := func() bool {
+		_, ok := seat.replica.Shard().Mark(gateway.Node)
+		return ok
+	}
+	seat.replica.Delta(presence.Delta{Node: "g", Incarnation: "5", Seq: 1, Shard: seat.shard}, "", now, &w.out)
+	for _, step := range []struct {
+		name  string
+		live  map[string]string
+		known bool
+	}{
+		{"it is seen again", map[string]string{"g": "5"}, true},
+		{"another one is seen", map[string]string{"h": "5"}, false},
+	} {
+		w.view.live = step.live
+		w.obey(command{evict: &gateway}, now)
+		if known() != step.known {
+			t.Errorf("%s: known %v, want %v", step.name, known(), step.known)
+		}
+	}
+	seat.replica.Delta(presence.Delta{Node: "g", Incarnation: "5", Seq: 1, Shard: seat.shard}, "", now, &w.out)
+	w.view.live = map[string]string{"g": "6"}
+	if w.obey(command{evict: &gateway}, now); known() {
+		t.Error("the run before the present one is kept")
+	}
+}
