@@ -50,9 +50,13 @@ func (w *world) stayQuiet(least time.Duration) {
 		if n := w.stalls.Load(); n != stalls && time.Now().Before(last) { // from the beginning
 			settled, stalls, begun = false, n, time.Now()
 		}
-		settled = settled || model.Settled(w.rec.Entries(), Channels())
 		past := time.Since(begun)
-		if settled && past >= least || past >= countsWithin || !wait(w.t.Context(), askEvery) {
+		right := true
+		if !settled {
+			right, settled = model.Settled(w.rec.Entries(), Channels())
+		}
+		tooLate := !right && past >= countsWithin || !time.Now().Before(last)
+		if settled && past >= least || tooLate || !wait(w.t.Context(), askEvery) {
 			return
 		}
 	}

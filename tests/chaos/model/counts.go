@@ -101,14 +101,19 @@ func (h *history) settle(q *quiet) (from int64, wrong []string) {
 		float64(q.from)/1e6, settledFor/1_000_000))
 }
 
-// Settled says whether the API has become right since everything was mended.
-func Settled(entries []record.Entry, channels Channels) bool {
+// Settled says whether the API was right when it was asked last, and whether
+// it has been so since everything was mended for long enough.
+func Settled(entries []record.Entry, channels Channels) (right, settled bool) {
 	h := read(entries, channels)
 	if len(h.quiets) == 0 {
-		return false
+		return false, false
 	}
-	from, wrong := h.settle(h.quiets[len(h.quiets)-1])
-	return from >= 0 && len(wrong) == 0
+	q := h.quiets[len(h.quiets)-1]
+	if len(q.rounds) == 0 {
+		return false, false
+	}
+	from, wrong := h.settle(q)
+	return len(h.judge(q.rounds[len(q.rounds)-1])) == 0, from >= 0 && len(wrong) == 0
 }
 
 // judge compares a round with who was connected at some time within countsLag

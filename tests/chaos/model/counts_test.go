@@ -140,13 +140,19 @@ func TestCounts(t *testing.T) {
 
 func TestSettled(t *testing.T) {
 	s := calm()
-	for round, want := range map[int]bool{1: false, 2: false, 3: true, 5: true} {
+	s.answer(2).Count = 9
+	s.add(told(31_010, 6, 2, "ada"), told(33_020, 7, 2, "ada"))
+	for round, want := range map[int][2]bool{1: {true, false}, 2: {false, false}, 3: {true, false}, 5: {true, true}, 7: {true, true}} {
 		until := s[:s.find(*s.answer(round))+1]
-		if got := model.Settled(until, channels); got != want {
-			t.Errorf("with %d rounds: %v", round, got)
+		if right, settled := model.Settled(until, channels); right != want[0] || settled != want[1] {
+			t.Errorf("with %d rounds: right %v, settled %v", round, right, settled)
 		}
 	}
-	if model.Settled(nil, channels) {
+	s.answer(7).Count = 9
+	if right, settled := model.Settled(s, channels); right || settled {
+		t.Errorf("wrong at the end: right %v, settled %v", right, settled)
+	}
+	if right, settled := model.Settled(nil, channels); right || settled {
 		t.Error("with nothing")
 	}
 }
