@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/carillon-rt/carillon/api/internal/occupancy"
+	"github.com/carillon-rt/carillon/kit/jsonx"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/message"
@@ -103,11 +104,11 @@ func (c *Core) roster(ctx context.Context, a *app.App, name string) (map[string]
 // a client (presence.Member).
 func clientInfo(m *presence.MemberInfo, isUser bool) *ClientInfo {
 	if isUser {
-		return &ClientInfo{User: m.ID, ConnInfo: json.RawMessage(m.Info)}
+		return &ClientInfo{User: m.ID, ConnInfo: asJSON(m.Info)}
 	}
 	info := &ClientInfo{}
 	if json.Unmarshal([]byte(m.Info), info) != nil { // of a dialect without such info
-		info = &ClientInfo{ConnInfo: json.RawMessage(m.Info)}
+		info = &ClientInfo{ConnInfo: asJSON(m.Info)}
 	}
 	info.Client = m.ID
 	return info
@@ -146,20 +147,28 @@ type Publication struct {
 
 // MarshalJSON writes data as it is if it is JSON, else as a string.
 func (p Publication) MarshalJSON() ([]byte, error) {
-	data := json.RawMessage(p.Data)
-	if !json.Valid(data) {
-		quoted, err := json.Marshal(string(p.Data))
-		if err != nil {
-			return nil, err
-		}
-		data = quoted
+	data := json.RawMessage(`""`)
+	if len(p.Data) > 0 {
+		data = asJSON(string(p.Data))
 	}
 	return json.Marshal(struct {
 		Data   json.RawMessage   `json:"data"`
 		Info   json.RawMessage   `json:"info,omitempty"`
 		Offset uint64            `json:"offset,omitempty"`
 		Tags   map[string]string `json:"tags,omitempty"`
-	}{data, p.Info, p.Offset, p.Tags})
+	}{data, asJSON(string(p.Info)), p.Offset, p.Tags})
+}
+
+// asJSON gives JSON as it is, and anything else as a JSON string; nothing is
+// nil.
+func asJSON(s string) json.RawMessage {
+	switch {
+	case s == "":
+		return nil
+	case json.Valid([]byte(s)):
+		return json.RawMessage(s)
+	}
+	return jsonx.AppendString(nil, s)
 }
 
 // History reads a channel's history.

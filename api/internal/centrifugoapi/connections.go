@@ -251,7 +251,7 @@ func (c *Core) Connections(ctx context.Context, a *app.App, req *ConnectionsRequ
 }
 
 func describe(of *control.Connection) Connection {
-	state := &ConnectionState{Meta: json.RawMessage(of.Meta)}
+	state := &ConnectionState{Meta: asJSON(of.Meta)}
 	if len(of.Channels) > 0 {
 		state.Channels = make(map[string]Empty, len(of.Channels))
 	}
