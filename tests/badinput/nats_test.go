@@ -143,6 +143,11 @@ func (w *world) badRequests(t *testing.T, nc *nats.Conn) {
 	for _, c := range []struct{ name, subject, metric, want string }{
 		{"subscribe", subject.AuthSubscribe, decided("subscribe", "malformed"), `{"allow":false,"reason":"bad_data","message":"the authorization request is not the JSON that it should be: `},
 		{"sign-in", subject.AuthSignIn, decided("signin", "malformed"), `{"allow":false,"reason":"bad_data","message":"the authorization request is not the JSON that it should be: `},
+		{"connect", subject.AuthConnect, decided("connect", "malformed"), `{"allow":false,"reason":"bad_data","message":"the authorization request is not the JSON that it should be: `},
+		{"refresh", subject.AuthRefresh, decided("refresh", "malformed"), `{"allow":false,"reason":"bad_data","message":"the authorization request is not the JSON that it should be: `},
+		{"subscription refresh", subject.AuthSubRefresh, decided("sub_refresh", "malformed"), `{"allow":false,"reason":"bad_data","message":"the authorization request is not the JSON that it should be: `},
+		{"client's publication", subject.AuthPublish, decided("publish", "malformed"), `{"allow":false,"reason":"bad_data","message":"the authorization request is not the JSON that it should be: `},
+		{"call", subject.AuthRPC, decided("rpc", "malformed"), `{"allow":false,"reason":"bad_data","message":"the authorization request is not the JSON that it should be: `},
 		{"publish", subject.AnyRouterPublish, requestsMalformed, ""},
 		{"history", subject.History(0), "carillon_router_history_requests_malformed_total", `{"error":"not a history request: `},
 		{"presence query", subject.PresenceQuery(0), presenceMalformed, `{"error":"the query is not the JSON that it should be: `},
