@@ -58,7 +58,7 @@ func (d *Decider) Subscribe(ctx context.Context, req *authz.Subscribe) authz.Dec
 }
 
 // subscribeClient is steps 2 to 5 for connections with credentials.
-func (d *Decider) subscribeClient(ctx context.Context, a *app.App, e app.Effective, req *authz.Subscribe) (authz.Decision, map[string]json.RawMessage) {
+func (d *Decider) subscribeClient(ctx context.Context, a *app.App, e app.Effective, req *authz.Subscribe) (authz.Decision, []byte) {
 	h := subscribeHook(a, e)
 	switch {
 	case e.User: // being that user is enough, whatever policies say
@@ -95,7 +95,7 @@ func (d *Decider) subscribeIf(a *app.App, e app.Effective, q *rules.Question) bo
 	return d.holds(a, e.Rules, d.of(a).rules[e.Rules].Subscribe, e.Rules.SubscribeIf, q)
 }
 
-func (d *Decider) subscribeByToken(ctx context.Context, a *app.App, req *authz.Subscribe) (authz.Decision, map[string]json.RawMessage) {
+func (d *Decider) subscribeByToken(ctx context.Context, a *app.App, req *authz.Subscribe) (authz.Decision, []byte) {
 	g, claims, refusal := d.subscriptionToken(ctx, a, req.Client, req.Channel, req.Token)
 	if g == nil {
 		return refusal, nil
@@ -108,7 +108,7 @@ func (d *Decider) subscribeByToken(ctx context.Context, a *app.App, req *authz.S
 
 // subscriptionToken reads a token that must be for this channel, user and
 // connection.
-func (d *Decider) subscriptionToken(ctx context.Context, a *app.App, c *authz.Client, name, raw string) (*authz.Grant, map[string]json.RawMessage, authz.Decision) {
+func (d *Decider) subscriptionToken(ctx context.Context, a *app.App, c *authz.Client, name, raw string) (*authz.Grant, []byte, authz.Decision) {
 	settings := d.of(a)
 	if settings.tokenErr != nil {
 		return nil, nil, authz.Refuse(authz.Unavailable, "the app's token settings can't be used")

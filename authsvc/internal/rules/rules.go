@@ -27,9 +27,9 @@ type Question struct {
 	User    string // "" for nobody
 	Client  string // id of the connection
 	// Meta and Info are what the connect decision said, JSON or "". Claims are
-	// those of the subscription's token; nil if it has none.
+	// those of the subscription's token, JSON or "".
 	Meta, Info string
-	Claims     map[string]json.RawMessage
+	Claims     []byte
 	// Data is what is published.
 	Data []byte
 }
@@ -49,7 +49,7 @@ func environment() (*cel.Env, error) {
 		cel.Variable("client", cel.StringType),
 		cel.Variable("meta", cel.DynType),
 		cel.Variable("info", cel.DynType),
-		cel.Variable("claims", cel.MapType(cel.StringType, cel.DynType)),
+		cel.Variable("claims", cel.DynType),
 		cel.Variable("data", cel.DynType),
 		cel.ParserExpressionSizeLimit(textBytesMax),
 		cel.ParserRecursionLimit(50),
@@ -108,11 +108,9 @@ func (q *Question) variables() (map[string]any, error) {
 	if err != nil {
 		return nil, errors.New("info is not JSON")
 	}
-	claims := map[string]any{}
-	for name, raw := range q.Claims {
-		if claims[name], err = decoded(raw); err != nil {
-			return nil, errors.New("claims are not JSON")
-		}
+	claims, err := decoded(q.Claims)
+	if err != nil {
+		return nil, errors.New("claims are not JSON")
 	}
 	data, err := decoded(q.Data)
 	if err != nil {

@@ -15,7 +15,7 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 func TestHolds(t *testing.T) {
 	q := &Question{
 		Channel: "chat:7", User: "7", Client: "c1", Meta: `{"roles":["a","b"],"age":30,"vip":true}`, Info: `{"name":"x"}`,
-		Claims: map[string]json.RawMessage{"role": json.RawMessage(`"boss"`), "n": json.RawMessage(`3`)}, Data: []byte(`{"text":"hello"}`),
+		Claims: []byte(`{"role":"boss","n":3}`), Data: []byte(`{"text":"hello"}`),
 	}
 	for text, want := range map[string]bool{
 		`true`:                                   true,
@@ -64,7 +64,7 @@ func TestNotAYes(t *testing.T) {
 		"wrong type":     {`meta.age >= 18`, Question{Meta: `{"age":"old"}`}, "no such overload"},
 		"not a bool":     {`meta.vip`, Question{Meta: `{"vip":"yes"}`}, "want true or false"},
 		"broken meta":    {`true || meta.x`, Question{Meta: `{`}, "meta is not JSON"},
-		"broken claims":  {`claims.x == 1`, Question{Claims: map[string]json.RawMessage{"x": json.RawMessage("{")}}, "claims are not JSON"},
+		"broken claims":  {`claims.x == 1`, Question{Claims: []byte(`{`)}, "claims are not JSON"},
 		"too much to do": {`meta.all(a, meta.all(b, meta.all(c, a == c)))`, Question{Meta: string(list)}, "costs more than"},
 	} {
 		r, err := Compile(c.text)

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 // claims are those of both kinds of tokens (Centrifugo, "Client JWT" and
 // "Channel JWT").
 type claims struct {
+	Subject   json.RawMessage  `json:"sub"`
 	Issuer    string           `json:"iss"`
 	Audience  jwt.ClaimStrings `json:"aud"`
 	Expires   *jwt.NumericDate `json:"exp"`
@@ -32,7 +34,7 @@ type claims struct {
 	Channels []string           `json:"channels"`
 	Subs     map[string]subject `json:"subs"`
 
-	all map[string]json.RawMessage
+	text []byte // all of them
 }
 
 // subject is what a connection token says of one subscription.
@@ -44,13 +46,12 @@ type subject struct {
 	Override *grant.Override `json:"override"`
 }
 
-// UnmarshalJSON keeps the claims by name as well, for settings that name one.
+// UnmarshalJSON keeps the text as well, for settings and conditions that name
+// other claims.
 func (c *claims) UnmarshalJSON(data []byte) error {
 	type plain claims
-	if err := json.Unmarshal(data, (*plain)(c)); err != nil {
-		return err
-	}
-	return json.Unmarshal(data, &c.all)
+	c.text = bytes.Clone(data)
+	return json.Unmarshal(data, (*plain)(c))
 }
 
 // The claims that the library verifies.
@@ -64,22 +65,27 @@ func (c *claims) GetAudience() (jwt.ClaimStrings, error)       { return c.Audien
 // user reads the claim that holds the user: a string, or a number as it is
 // written. A claim that is not there is nobody.
 func (c *claims) user(claim string) (string, error) {
-	if claim == "" {
-		claim = "sub"
+	raw := c.Subject
+	if claim != "" && claim != "sub" {
+		var all map[string]json.RawMessage
+		if err := json.Unmarshal(c.text, &all); err != nil {
+			return "", bad("the token's claims can't be read")
+		}
+		raw = all[claim]
 	}
-	raw, ok := c.all[claim]
-	if !ok || string(raw) == "null" {
+	switch {
+	case len(raw) == 0 || string(raw) == "null":
 		return "", nil
-	}
-	if raw[0] == '"' {
+	case raw[0] == '"':
 		var s string
-		err := json.Unmarshal(raw, &s)
-		return s, err
-	}
-	if raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9' {
+		if err := json.Unmarshal(raw, &s); err != nil {
+			return "", bad("the token's user can't be read")
+		}
+		return s, nil
+	case raw[0] == '-' || raw[0] >= '0' && raw[0] <= '9':
 		return string(raw), nil
 	}
-	return "", bad("the token's %s is neither a string nor a number", claim)
+	return "", bad("the token's user is neither a string nor a number")
 }
 
 // Connection is what a connection token says.
@@ -141,8 +147,8 @@ type Subscription struct {
 	Channel string
 	Client  string // "" for any connection of the user
 	Grant   authz.Grant
-	// Claims are all claims of the token, as JSON.
-	Claims map[string]json.RawMessage
+	// Claims are all claims of the token, a JSON object.
+	Claims []byte
 }
 
 // Subscription verifies the token of a subscription. Errors are *Error.
@@ -155,7 +161,7 @@ func (v *Verifier) Subscription(ctx context.Context, raw string) (Subscription, 
 		return Subscription{}, bad("the token has no channel: it is not one for a subscription")
 	}
 	of := subject{Info: c.Info, B64Info: c.B64Info, Data: c.Data, B64Data: c.B64Data, Override: c.Override}
-	sub := Subscription{Channel: c.Channel, Client: c.Client, Claims: c.all}
+	sub := Subscription{Channel: c.Channel, Client: c.Client, Claims: c.text}
 	if sub.Grant, err = of.grant(); err != nil {
 		return Subscription{}, bad("the token's %v", err)
 	}
