@@ -17,9 +17,9 @@ type call struct {
 // callsMax bounds the questions of one connection.
 const callsMax = 256
 
-// call notes a question for command id and returns its number; false if there
-// are too many.
-func (s *Session) call(id uint32, then any, now int64) (number uint32, ok bool) {
+// call notes a question for command id, which has to be answered when the
+// command has, and returns its number; false if there are too many.
+func (s *Session) call(id uint32, then any) (number uint32, ok bool) {
 	if len(s.calls) >= callsMax {
 		if id != 0 {
 			s.refuse(id, dialect.RateLimit, "too many commands wait for an answer")
@@ -27,8 +27,8 @@ func (s *Session) call(id uint32, then any, now int64) (number uint32, ok bool) 
 		return 0, false
 	}
 	s.last++
-	s.calls = append(s.calls, call{number: s.last, id: id, deadline: now + callTimeout, then: then})
-	s.wake(now + callTimeout)
+	s.calls = append(s.calls, call{number: s.last, id: id, deadline: s.due, then: then})
+	s.wake(s.due)
 	return s.last, true
 }
 
@@ -38,6 +38,7 @@ func (s *Session) answered(number uint32) any {
 	for i := range s.calls {
 		if s.calls[i].number == number {
 			then := s.calls[i].then
+			s.due = s.calls[i].deadline // of what follows, too
 			if s.calls = append(s.calls[:i], s.calls[i+1:]...); len(s.calls) == 0 {
 				s.calls = nil
 			}
@@ -48,8 +49,8 @@ func (s *Session) answered(number uint32) any {
 }
 
 // decide asks the authorization service.
-func (s *Session) decide(req any, id uint32, then onDecision, now int64) {
-	if number, ok := s.call(id, then, now); ok {
+func (s *Session) decide(req any, id uint32, then onDecision) {
+	if number, ok := s.call(id, then); ok {
 		s.host.Decide(number, req)
 	}
 }
@@ -62,8 +63,8 @@ func (s *Session) Decided(number uint32, d authz.Decision, now int64) {
 }
 
 // send publishes.
-func (s *Session) send(pub *message.Publication, id uint32, then onReceipt, now int64) {
-	if number, ok := s.call(id, then, now); ok {
+func (s *Session) send(pub *message.Publication, id uint32, then onReceipt) {
+	if number, ok := s.call(id, then); ok {
 		s.host.Publish(number, pub)
 	}
 }

@@ -165,7 +165,8 @@ func (s *Session) tickExpiry(now int64) int64 {
 		return 0
 	case s.identity.refresher == server && now >= at:
 		s.clock.expireAt = now + retryRefresh // unless there is an answer
-		s.decide(&authz.Refresh{Client: s.about()}, 0, s.refreshedByServer, now)
+		s.due = now + callTimeout
+		s.decide(&authz.Refresh{Client: s.about()}, 0, s.refreshedByServer)
 		return s.clock.expireAt
 	case s.identity.refresher == server:
 		return at

@@ -39,23 +39,23 @@ func (s *Session) publish(id uint32, b *codec.PublishRequest, now int64) {
 		s.refuse(id, dialect.RateLimit, fmt.Sprintf("at most %d publications a second are allowed", limits.ClientEventsPerSecond))
 	case asks:
 		req := &authz.Publish{Client: s.about(), Channel: b.Channel, Data: kept(b.Data), Subscribed: sub != nil, Granted: sub != nil && sub.has(mayPublish)}
-		s.decide(req, id, func(d *authz.Decision, now int64) { s.mayPublish(id, req, d, now) }, now)
+		s.decide(req, id, func(d *authz.Decision, _ int64) { s.mayPublish(id, req, d) })
 	default:
-		s.sendOn(id, b.Channel, kept(b.Data), nil, now)
+		s.sendOn(id, b.Channel, kept(b.Data), nil)
 	}
 }
 
-func (s *Session) mayPublish(id uint32, req *authz.Publish, d *authz.Decision, now int64) {
+func (s *Session) mayPublish(id uint32, req *authz.Publish, d *authz.Decision) {
 	if !d.Allow {
 		s.denied(id, d)
 		return
 	}
-	s.sendOn(id, req.Channel, req.Data, d.Edited, now)
+	s.sendOn(id, req.Channel, req.Data, d.Edited)
 }
 
 // sendOn hands a publication to the routers. The client gets it as every other
 // subscriber does.
-func (s *Session) sendOn(id uint32, name string, data []byte, e *authz.Edited, now int64) {
+func (s *Session) sendOn(id uint32, name string, data []byte, e *authz.Edited) {
 	chanInfo := ""
 	if sub := s.liveOn(name); sub != nil {
 		chanInfo = sub.info
@@ -76,7 +76,7 @@ func (s *Session) sendOn(id uint32, name string, data []byte, e *authz.Edited, n
 			return
 		}
 		s.reply(id, &codec.PublishResult{})
-	}, now)
+	})
 }
 
 // deed is what a policy says who may do.
@@ -129,7 +129,7 @@ func (s *Session) mayNotSee(id uint32, name string) bool {
 	return true
 }
 
-func (s *Session) presence(id uint32, name string, now int64) {
+func (s *Session) presence(id uint32, name string) {
 	if s.mayNotSee(id, name) {
 		return
 	}
@@ -140,10 +140,10 @@ func (s *Session) presence(id uint32, name string, now int64) {
 			r.Clients[i] = codec.Client{ID: m.List[i].ID, Info: info}
 		}
 		return r
-	}, now)
+	})
 }
 
-func (s *Session) presenceStats(id uint32, name string, now int64) {
+func (s *Session) presenceStats(id uint32, name string) {
 	if s.mayNotSee(id, name) {
 		return
 	}
@@ -154,17 +154,17 @@ func (s *Session) presenceStats(id uint32, name string, now int64) {
 			users[info.User] = struct{}{}
 		}
 		return &codec.PresenceStatsResult{Clients: uint32(len(m.List)), Users: uint32(len(users))}
-	}, now)
+	})
 }
 
-func (s *Session) askMembers(id uint32, name string, result func(*Members) codec.Result, now int64) {
+func (s *Session) askMembers(id uint32, name string, result func(*Members) codec.Result) {
 	number, ok := s.call(id, onMembers(func(m *Members) {
 		if m == nil {
 			s.refuse(id, dialect.Unavailable, "the members of the channel can't be told now, try again")
 			return
 		}
 		s.reply(id, result(m))
-	}), now)
+	}))
 	if ok {
 		s.host.Presence(number, name)
 	}
@@ -172,7 +172,7 @@ func (s *Session) askMembers(id uint32, name string, result func(*Members) codec
 
 // history reads what a channel keeps (client protocol, 1.3): without a limit
 // the position only.
-func (s *Session) history(id uint32, b *codec.HistoryRequest, now int64) {
+func (s *Session) history(id uint32, b *codec.HistoryRequest) {
 	eff := s.app.Effective(b.Channel)
 	sub := s.liveOn(b.Channel)
 	switch {
@@ -198,7 +198,7 @@ func (s *Session) history(id uint32, b *codec.HistoryRequest, now int64) {
 		default:
 			s.reply(id, pageOf(h, b))
 		}
-	}), now)
+	}))
 	if ok {
 		s.host.History(number, &HistoryQuestion{Channel: b.Channel, Keep: resume.Keep{Size: eff.History.Size, TTL: eff.History.TTL}})
 	}
@@ -236,7 +236,7 @@ func pageOf(h *Stream, b *codec.HistoryRequest) *codec.HistoryResult {
 }
 
 // rpc calls a method of the application.
-func (s *Session) rpc(id uint32, b *codec.RPCRequest, now int64) {
+func (s *Session) rpc(id uint32, b *codec.RPCRequest) {
 	switch c := &s.app.Centrifugo; {
 	case len(c.RPC) == 0:
 		s.refuse(id, dialect.NotAvailable, "the app answers no calls: see centrifugo.rpc")
@@ -250,12 +250,12 @@ func (s *Session) rpc(id uint32, b *codec.RPCRequest, now int64) {
 				return
 			}
 			s.reply(id, &codec.RPCResult{Data: d.Reply})
-		}, now)
+		})
 	}
 }
 
 // refresh brings a new token for the connection.
-func (s *Session) refresh(id uint32, b *codec.RefreshRequest, now int64) {
+func (s *Session) refresh(id uint32, b *codec.RefreshRequest) {
 	switch {
 	case s.identity.refresher == server:
 		s.bad("the server refreshes this connection")
@@ -263,7 +263,7 @@ func (s *Session) refresh(id uint32, b *codec.RefreshRequest, now int64) {
 		s.bad("refresh needs a token")
 	default:
 		req := &authz.Refresh{Client: s.about(), Token: b.Token}
-		s.decide(req, id, func(d *authz.Decision, now int64) { s.refreshed(id, d, now) }, now)
+		s.decide(req, id, func(d *authz.Decision, now int64) { s.refreshed(id, d, now) })
 	}
 }
 
@@ -328,7 +328,7 @@ func (s *Session) refreshedByServer(d *authz.Decision, now int64) {
 }
 
 // subRefresh brings a new token for a subscription.
-func (s *Session) subRefresh(id uint32, b *codec.SubRefreshRequest, now int64) {
+func (s *Session) subRefresh(id uint32, b *codec.SubRefreshRequest) {
 	switch {
 	case b.Channel == "":
 		s.bad("sub_refresh needs a channel")
@@ -341,7 +341,7 @@ func (s *Session) subRefresh(id uint32, b *codec.SubRefreshRequest, now int64) {
 	default:
 		name := b.Channel
 		req := &authz.SubRefresh{Client: s.about(), Channel: name, Token: b.Token}
-		s.decide(req, id, func(d *authz.Decision, now int64) { s.subRefreshed(id, name, d, now) }, now)
+		s.decide(req, id, func(d *authz.Decision, now int64) { s.subRefreshed(id, name, d, now) })
 	}
 }
 
@@ -383,6 +383,7 @@ func (s *Session) extend(sub *subscription, g *authz.Grant, now int64) {
 // refreshSubscription asks whether a subscription may go on that came about
 // without a token.
 func (s *Session) refreshSubscription(name string, now int64) {
+	s.due = now + callTimeout
 	s.decide(&authz.SubRefresh{Client: s.about(), Channel: name}, 0, func(d *authz.Decision, now int64) {
 		i := s.find(name)
 		switch {
@@ -392,5 +393,5 @@ func (s *Session) refreshSubscription(name string, now int64) {
 		default:
 			s.extend(&s.subs[i], d.Grant, now)
 		}
-	}, now)
+	})
 }

@@ -26,8 +26,14 @@ type connect struct {
 	results  map[string]*codec.SubscribeResult
 	open     int // subscriptions that are not made yet
 	// waiting are the commands that came meanwhile.
-	waiting      []codec.Command
+	waiting      []postponed
 	waitingBytes int
+}
+
+// postponed is a command that waits, and until when.
+type postponed struct {
+	codec.Command
+	due int64
 }
 
 // What may wait until a client is connected.
@@ -39,14 +45,14 @@ const (
 )
 
 // begin asks who the connection is.
-func (s *Session) begin(id uint32, b *codec.ConnectRequest, now int64) {
+func (s *Session) begin(id uint32, b *codec.ConnectRequest) {
 	s.phase = connecting
-	s.connect = &connect{id: id, deadline: now + callTimeout, places: b.Subs}
+	s.connect = &connect{id: id, deadline: s.due, places: b.Subs}
 	s.identity.emulated = s.emulated(b.Headers)
 	req := &authz.Connect{
 		Client: s.about(), Token: b.Token, Data: kept(b.Data), Name: b.Name, Version: b.Version, Channels: slices.Sorted(maps.Keys(b.Subs)),
 	}
-	number, _ := s.call(0, onDecision(s.identified), now)
+	number, _ := s.call(0, onDecision(s.identified))
 	s.connect.open = 1 // until identified
 	s.host.Decide(number, req)
 }
@@ -92,7 +98,7 @@ func (s *Session) postpone(cmd *codec.Command) {
 		s.Shut(dialect.Flood)
 		return
 	}
-	c.waiting = append(c.waiting, *cmd)
+	c.waiting = append(c.waiting, postponed{*cmd, s.due})
 }
 
 // identified goes on with the decision about the connection.
@@ -183,7 +189,7 @@ func (s *Session) subscribeByServer(grants map[string]authz.Grant, now int64) {
 		place := c.places[name]
 		place.Channel, place.JoinLeave = name, true
 		c.open++
-		s.add(subscription{name: name, flags: byServer, deadline: now + callTimeout})
+		s.add(subscription{name: name, flags: byServer, deadline: c.deadline})
 		s.attach(len(s.subs)-1, &place, &grant, true, now)
 	}
 }
@@ -232,6 +238,7 @@ func (s *Session) finish(now int64) {
 		if s.phase != connected {
 			return
 		}
-		s.do(&c.waiting[i], now)
+		s.due = c.waiting[i].due
+		s.do(&c.waiting[i].Command, now)
 	}
 }

@@ -46,6 +46,7 @@ type Session struct {
 	connect *connect // until connected
 	calls   []call   // questions that are not answered yet
 	last    uint32   // number of the latest
+	due     int64    // when the command that is being done has to be answered
 
 	messages rate // of all commands
 	events   rate // of publications
@@ -174,6 +175,7 @@ func (s *Session) Message(payload []byte, now int64) dialect.Reason {
 			s.Shut(dialect.Flood)
 			return dialect.Flood
 		}
+		s.due = now + callTimeout
 		s.command(&cmd, now)
 	}
 	return dialect.None
@@ -185,7 +187,7 @@ func (s *Session) command(cmd *codec.Command, now int64) {
 	body, isConnect := cmd.Body.(*codec.ConnectRequest)
 	switch {
 	case s.phase == fresh && isConnect:
-		s.begin(cmd.ID, body, now)
+		s.begin(cmd.ID, body)
 	case s.phase == fresh:
 		s.bad("the first command must be connect")
 	case isConnect:
@@ -209,17 +211,17 @@ func (s *Session) do(cmd *codec.Command, now int64) {
 	case *codec.PublishRequest:
 		s.publish(cmd.ID, b, now)
 	case *codec.PresenceRequest:
-		s.presence(cmd.ID, b.Channel, now)
+		s.presence(cmd.ID, b.Channel)
 	case *codec.PresenceStatsRequest:
-		s.presenceStats(cmd.ID, b.Channel, now)
+		s.presenceStats(cmd.ID, b.Channel)
 	case *codec.HistoryRequest:
-		s.history(cmd.ID, b, now)
+		s.history(cmd.ID, b)
 	case *codec.RPCRequest:
-		s.rpc(cmd.ID, b, now)
+		s.rpc(cmd.ID, b)
 	case *codec.RefreshRequest:
-		s.refresh(cmd.ID, b, now)
+		s.refresh(cmd.ID, b)
 	case *codec.SubRefreshRequest:
-		s.subRefresh(cmd.ID, b, now)
+		s.subRefresh(cmd.ID, b)
 	case *codec.SendRequest: // nobody takes them
 		s.host.Refused(dialect.NotAvailable)
 		s.Shut(dialect.NotAvailable)

@@ -36,7 +36,7 @@ func (s *Session) subscribe(id uint32, b *codec.SubscribeRequest, now int64) {
 		s.refuse(id, why, text)
 		return
 	}
-	sub := subscription{name: b.Channel, id: id, deadline: now + callTimeout}
+	sub := subscription{name: b.Channel, id: id, deadline: s.due}
 	s.wake(sub.deadline)
 	if b.Token == "" && !eff.MustAsk() {
 		s.add(sub)
@@ -51,7 +51,7 @@ func (s *Session) subscribe(id uint32, b *codec.SubscribeRequest, now int64) {
 	req.Client = &about
 	ask := *b
 	ask.Data = nil
-	s.decide(req, 0, func(d *authz.Decision, now int64) { s.authorized(id, &ask, d, now) }, now)
+	s.decide(req, 0, func(d *authz.Decision, now int64) { s.authorized(id, &ask, d, now) })
 }
 
 // mayNotAsk says why a subscription is refused without asking anybody.
