@@ -11,6 +11,7 @@ import (
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
+	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/message"
 )
 
@@ -33,7 +34,7 @@ func (s *Session) publish(id uint32, b *codec.PublishRequest, now int64) {
 		s.refuse(id, dialect.TooLarge, fmt.Sprintf("the data has %d bytes, at most %d are allowed", len(b.Data), limits.EventBytes))
 	case s.app.UnknownNamespace(b.Channel, eff):
 		s.refuse(id, dialect.NoChannel, "")
-	case eff.User || eff.Encrypted || !asks && !s.allows(access(eff.Rules, publishing), sub, mayPublish):
+	case eff.Encrypted || !channel.AllowsUser(b.Channel, s.identity.user) || !asks && !s.allows(access(eff.Rules, publishing), sub, mayPublish):
 		s.refuse(id, dialect.Unauthorized, "")
 	case !s.events.take(now, limits.ClientEventsPerSecond, second):
 		s.refuse(id, dialect.RateLimit, fmt.Sprintf("at most %d publications a second are allowed", limits.ClientEventsPerSecond))
@@ -121,7 +122,7 @@ func (s *Session) mayNotSee(id uint32, name string) bool {
 		s.refuse(id, dialect.NoChannel, "")
 	case !eff.Presence && (eff.Rules == nil || !eff.Rules.Presence):
 		s.refuse(id, dialect.NotAvailable, "the channel has no presence: see presence of its policy")
-	case !s.allows(who, sub, maySee):
+	case !channel.AllowsUser(name, s.identity.user) || !s.allows(who, sub, maySee):
 		s.refuse(id, dialect.Unauthorized, "")
 	default:
 		return false
@@ -185,7 +186,7 @@ func (s *Session) history(id uint32, b *codec.HistoryRequest) {
 	case eff.History.Size == 0:
 		s.refuse(id, dialect.NotAvailable, "the channel keeps no history: see history of its policy")
 		return
-	case !s.allows(access(eff.Rules, readingHistory), sub, mayRead):
+	case !channel.AllowsUser(b.Channel, s.identity.user) || !s.allows(access(eff.Rules, readingHistory), sub, mayRead):
 		s.refuse(id, dialect.Unauthorized, "")
 		return
 	}
