@@ -28,10 +28,17 @@ type Protocol interface {
 	Closing(why Reason) (code int, reason string)
 }
 
-// View appends the one message that every subscriber of the channel with this
-// view gets; pos is the publication's position, 0 if it has none. It appends
-// nothing for kinds that they are not told about.
-type View func(dst []byte, pos message.Position, pub *message.Publication) []byte
+// View is a way to tell subscribers of publications.
+type View struct {
+	// Append appends the one message that every subscriber with this view gets;
+	// pos is the publication's position, 0 if it has none. It appends nothing
+	// for kinds that they are not told about.
+	Append func(dst []byte, pos message.Position, pub *message.Publication) []byte
+	// Difference, if there is one, does the same for those that have got the
+	// publication before, whose data is before; it appends nothing where Append
+	// does as well.
+	Difference func(dst []byte, pos message.Position, pub *message.Publication, before []byte) []byte
+}
 
 // Dialect is the codec of a client protocol whose messages are commands and
 // events.

@@ -27,7 +27,7 @@ type attachment struct {
 	next  *attachment   // in the client's list
 	keys  []channel.Key // one, or one for each watched user
 	how   session.Attach
-	enc   uint8
+	kind  hub.Kind
 	mark  resume.Place // up to which the partition had been delivered when it was registered
 	floor hub.Floor
 
@@ -59,7 +59,7 @@ func (c *client) attach(a *attachment) {
 	a.next, c.pending = c.pending, a
 	a.marks = len(a.keys)
 	for i, key := range a.keys {
-		h.edge.interest.Register(key, h.index, a.enc, func(place resume.Place) {
+		h.edge.interest.Register(key, h.index, a.kind, func(place resume.Place) {
 			a.mark = place
 			h.loop.PostAlways(mail{mark: a, markKey: i})
 		})
@@ -256,7 +256,7 @@ func (a *attachment) cancel() {
 	asked := a.marks == 0
 	for _, key := range a.keys {
 		c.h.table.Release(key, &a.Hold)
-		c.h.edge.interest.Unregister(key, c.h.index, a.enc)
+		c.unregister(key, a.kind)
 		if asked && a.watch == nil && occupies(key) {
 			c.h.edge.cfg.Roster.Unsubscribed(key)
 		}

@@ -81,9 +81,9 @@ func (a *attachment) catchUp() {
 // sendPortion sends as much of the past as the client is given at a time.
 func (a *attachment) sendPortion() {
 	h := a.c.h
-	key := reelKey{a.keys[0], a.result.Resume.Place.Epoch, a.enc}
+	key := reelKey{a.keys[0], a.result.Resume.Place.Epoch, a.kind.Encoding()}
 	for sent := 0; len(a.past) > 0 && sent < portionBytes; {
-		frame, n := h.reels.cut(key, h.edge.interest.Encodings[a.enc], a.past, portionBytes-sent, h.loop.Now())
+		frame, n := h.reels.cut(key, h.edge.interest.Encodings[a.kind.Encoding()], a.past, portionBytes-sent, h.loop.Now())
 		a.past = a.past[n:]
 		if len(frame.Bytes) > 0 {
 			a.c.conn.SendShared(frame)
@@ -99,13 +99,13 @@ func (a *attachment) goLive() {
 	if a.how.Member != nil {
 		c.members = append(c.members, membership{a.keys[0].Name, a.how.Member.ID})
 	}
-	sendSome(c.conn, a.Held, a.enc, a.floor)
+	sendSome(c.conn, c.h.filters.of(a.kind).wanted(a.Held), a.kind.Encoding(), a.floor)
 	a.Held = nil
 	for _, key := range a.keys {
 		if ch := c.h.table.Lookup(key); ch != nil {
 			c.h.expand(ch) // what has arrived in this turn is not for the newcomer
 		}
-		c.h.table.Add(key, c.conn.Handle().Slot, a.enc, a.floor)
+		c.h.table.Add(key, c.conn.Handle().Slot, a.kind, a.floor)
 		c.h.table.Release(key, &a.Hold)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/hub"
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/proto/app"
@@ -140,7 +141,13 @@ func (c *client) become(user string) {
 
 // Attach implements session.Host.
 func (c *client) Attach(name string, how session.Attach) {
-	c.attach(&attachment{c: c, keys: []channel.Key{c.key(name)}, how: how, enc: c.h.edge.views[c.protocol] + how.View})
+	a := &attachment{c: c, keys: []channel.Key{c.key(name)}, how: how}
+	number, ok := c.h.filters.use(how.Filter)
+	if !ok {
+		a.fail(dialect.Unavailable, "the node has too many different filters, try again later")
+	}
+	a.kind = hub.KindOf(c.h.edge.views[c.protocol][how.View], number)
+	c.attach(a)
 }
 
 // Detach implements session.Host.
@@ -152,8 +159,8 @@ func (c *client) Detach(name string) {
 		}
 	}
 	key := c.key(name)
-	if enc, ok := c.h.table.Remove(key, c.conn.Handle().Slot); ok {
-		c.unsubscribed(key, enc)
+	if kind, ok := c.h.table.Remove(key, c.conn.Handle().Slot); ok {
+		c.unsubscribed(key, kind)
 	}
 	for i, m := range c.members {
 		if m.channel == name {
@@ -165,11 +172,20 @@ func (c *client) Detach(name string) {
 }
 
 // unsubscribed tells the node that one subscription less is there.
-func (c *client) unsubscribed(key channel.Key, enc uint8) {
-	c.h.edge.interest.Unregister(key, c.h.index, enc)
+func (c *client) unsubscribed(key channel.Key, kind hub.Kind) {
+	c.unregister(key, kind)
 	if occupies(key) {
 		c.h.edge.cfg.Roster.Unsubscribed(key)
 	}
+}
+
+// unregister takes back what attach has registered.
+func (c *client) unregister(key channel.Key, kind hub.Kind) {
+	if number := kind.Number(); number != 0 {
+		c.h.filters.leave(number)
+	}
+	full := hub.KindOf(c.h.edge.full[kind.Encoding()], kind.Number())
+	c.h.edge.interest.Unregister(key, c.h.index, full)
 }
 
 // occupies says whether subscriptions of the channel count: those on the

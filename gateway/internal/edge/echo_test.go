@@ -42,9 +42,9 @@ func (e *echo) Closing(why dialect.Reason) (int, string)        { return 3000, w
 func (e *echo) Transport() *dialect.Transport                   { return &e.transport }
 
 func (e *echo) Views() []dialect.View {
-	return []dialect.View{func(dst []byte, _ message.Position, pub *message.Publication) []byte {
+	return []dialect.View{{Append: func(dst []byte, _ message.Position, pub *message.Publication) []byte {
 		return fmt.Appendf(dst, "%s: %s", pub.Channel, pub.Data)
-	}}
+	}}}
 }
 
 func (e *echo) Request(head *httphead.Head) (dialect.Request, bool) {

@@ -60,9 +60,11 @@ type Edge struct {
 	// immutable after New
 	cfg      Config
 	interest *hub.Interest
-	// views is, by protocol, the encoding of its first view; those of the others
-	// follow.
-	views    []uint8
+	// views is, by protocol and view, its encoding.
+	views [][]uint8
+	// full is, by encoding, the one that subscriptions are registered with: it
+	// differs for encodings of differences.
+	full     []uint8
 	handlers []*handler
 	apps     appCounts
 	door     *admission
@@ -90,7 +92,7 @@ func New(cfg Config) (*Edge, error) {
 		return nil, fmt.Errorf("edge: need loops, partitions and protocols, have %d, %d and %d", cfg.Loops, cfg.Partitions, len(cfg.Protocols))
 	}
 	e := &Edge{cfg: cfg, broken: make([]atomic.Bool, cfg.Partitions), door: newAdmission(cfg.Limits), started: time.Now()}
-	encodings := e.encodings()
+	encodings, differences := e.encodings()
 	for i := range cfg.Loops {
 		h, err := newHandler(e, i)
 		if err != nil {
@@ -99,27 +101,36 @@ func New(cfg Config) (*Edge, error) {
 		e.handlers = append(e.handlers, h)
 	}
 	e.interest = hub.NewInterest(hub.Config{
-		Loops: cfg.Loops, Partitions: cfg.Partitions, Encodings: encodings,
+		Loops: cfg.Loops, Partitions: cfg.Partitions, Encodings: encodings, Differences: differences,
 		Post: e.post, Room: e.room, Exclude: e.resolve, Members: e.hasMembers,
 	})
 	return e, nil
 }
 
-// encodings are those of all views of all protocols, in order; but protocols
-// that are alike share theirs.
-func (e *Edge) encodings() []hub.Encoding {
-	var all []hub.Encoding
+// encodings are those of all views of all protocols, in order, each followed by
+// that of its differences; but protocols that are alike share theirs.
+// differences gives these by encoding.
+func (e *Edge) encodings() (all []hub.Encoding, differences []uint8) {
+	add := func(f hub.Encoding, full uint8) uint8 {
+		all, differences, e.full = append(all, f), append(differences, 0), append(e.full, full)
+		return uint8(len(all) - 1)
+	}
 	for i, p := range e.cfg.Protocols {
 		if like := slices.IndexFunc(e.cfg.Protocols[:i], p.alike); like >= 0 {
 			e.views = append(e.views, e.views[like])
 			continue
 		}
-		e.views = append(e.views, uint8(len(all)))
+		var views []uint8
 		for _, view := range p.Views() {
-			all = append(all, &framed{append: view, framing: p.framing()})
+			enc := add(&framed{View: view, framing: p.framing()}, uint8(len(all)))
+			if views = append(views, enc); view.Difference != nil {
+				different := add(&differing{framed{View: view, framing: p.framing()}}, enc)
+				differences[enc] = different
+			}
 		}
+		e.views = append(e.views, views)
 	}
-	return all
+	return all, differences
 }
 
 // Listen binds addr ("host:port", port 0 for any). Connections are accepted
@@ -246,18 +257,22 @@ func (e *Edge) onLoops(ctx context.Context, f func(*handler)) error {
 
 // framed is a view of publications in a framing.
 type framed struct {
-	append  dialect.View
+	dialect.View
 	framing framing.Framing
 	payload sync.Pool
 }
 
 // AppendFrame implements hub.Encoding.
 func (f *framed) AppendFrame(dst []byte, pos message.Position, pub *message.Publication) []byte {
+	return f.frame(dst, func(dst []byte) []byte { return f.Append(dst, pos, pub) })
+}
+
+func (f *framed) frame(dst []byte, message func(dst []byte) []byte) []byte {
 	buf, _ := f.payload.Get().(*[]byte)
 	if buf == nil {
 		buf = new([]byte)
 	}
-	payload := f.append((*buf)[:0], pos, pub)
+	payload := message((*buf)[:0])
 	if len(payload) > 0 {
 		if dst == nil {
 			dst = make([]byte, 0, len(payload)+ws.HeaderBytesMax)
@@ -269,4 +284,14 @@ func (f *framed) AppendFrame(dst []byte, pos message.Position, pub *message.Publ
 		f.payload.Put(buf)
 	}
 	return dst
+}
+
+// differing is the encoding of differences.
+type differing struct{ framed }
+
+var _ hub.Differing = (*differing)(nil)
+
+// AppendDifference implements hub.Differing.
+func (d *differing) AppendDifference(dst []byte, pos message.Position, pub *message.Publication, before []byte) []byte {
+	return d.frame(dst, func(dst []byte) []byte { return d.Difference(dst, pos, pub, before) })
 }

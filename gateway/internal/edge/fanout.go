@@ -25,24 +25,33 @@ func (h *handler) expand(ch *hub.Channel) {
 	defer h.table.Expanded(ch)
 	h.stats.publications.Add(uint64(len(turn)))
 	excluded := h.excluded(turn)
+	var moves []move
 	for i := range ch.Groups {
 		g, floors := &ch.Groups[i], ch.Floors(i)
-		h.stats.deliveries.Add(uint64(len(turn)) * uint64(len(g.Slots)))
-		frame := joined(turn, g.Encoding)
+		wanted := h.filters.of(g.Kind).wanted(turn)
+		h.stats.deliveries.Add(uint64(len(wanted)) * uint64(len(g.Slots)))
+		frame := joined(wanted, g.Kind.Encoding())
 		switch {
 		case frame == nil:
+			continue
 		case len(excluded) > 0 || floors != nil:
-			h.expandSome(g, turn, frame, excluded, floors)
+			h.expandSome(g, wanted, frame, excluded, floors)
 		default:
 			for _, slot := range g.Slots {
 				h.loop.ConnAt(slot).SendShared(frame)
 			}
 		}
+		moves = h.differ(moves, g, wanted, floors)
+	}
+	for _, m := range moves {
+		h.table.Regroup(ch, m.slot, m.to)
 	}
 }
 
 // expandSome is for groups with subscribers that may not get all of the turn:
-// connections that are excluded, or were told a part of it already.
+// connections that are excluded, or were told a part of it already. Of those
+// that get differences, these get all of each publication: they may miss what
+// the next one differs from.
 func (h *handler) expandSome(g *hub.Group, turn []*hub.Delivery, frame *hub.Frame, excluded []int32, floors []hub.Floor) {
 	for i, slot := range g.Slots {
 		c, floor := h.loop.ConnAt(slot), hub.Floor{}
@@ -50,7 +59,7 @@ func (h *handler) expandSome(g *hub.Group, turn []*hub.Delivery, frame *hub.Fram
 			floor = floors[i]
 		}
 		if floor != (hub.Floor{}) || slices.Contains(excluded, slot) {
-			sendSome(c, turn, g.Encoding, floor)
+			sendSome(c, turn, h.edge.full[g.Kind.Encoding()], floor)
 			continue
 		}
 		c.SendShared(frame)
@@ -77,6 +86,48 @@ func sendSome(c *loop.Conn, deliveries []*hub.Delivery, enc uint8, floor hub.Flo
 		}
 		c.SendShared(f)
 	}
+}
+
+// move is a subscriber that changes its group.
+type move struct {
+	slot int32
+	to   hub.Kind
+}
+
+// differ moves subscribers that want differences: those that have got the last
+// publication of the turn get differences from now on, those that have not get
+// all of the next one first.
+func (h *handler) differ(moves []move, g *hub.Group, turn []*hub.Delivery, floors []hub.Floor) []move {
+	enc := g.Kind.Encoding()
+	full := h.edge.full[enc]
+	different := h.edge.interest.Differences[full]
+	if different == 0 {
+		return moves
+	}
+	last := lastPublication(turn, full)
+	if last == nil {
+		return moves
+	}
+	for i, slot := range g.Slots {
+		to := different
+		if last.Excludes && last.Exclude == h.loop.ConnAt(slot).Handle() || floors != nil && !floors[i].Passes(last) {
+			to = full
+		}
+		if to != enc {
+			moves = append(moves, move{slot, hub.KindOf(to, g.Kind.Number())})
+		}
+	}
+	return moves
+}
+
+// lastPublication is the last of a turn that has a frame, nil if there is none.
+func lastPublication(turn []*hub.Delivery, enc uint8) *hub.Delivery {
+	for i := len(turn) - 1; i >= 0; i-- {
+		if d := turn[i]; d.Frames[enc] != nil && d.IsPublication() {
+			return d
+		}
+	}
+	return nil
 }
 
 // joined is one frame with everything of the turn in an encoding, nil if

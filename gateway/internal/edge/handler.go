@@ -31,8 +31,9 @@ type handler struct {
 	table *hub.Table
 	dirty []*hub.Channel // whose turn is to be expanded
 	// paced are attachments whose client has not read what it was given yet.
-	paced []*attachment
-	reels reels // what they are given
+	paced   []*attachment
+	reels   reels // what they are given
+	filters filters
 	// users are the signed-in clients by app and user id.
 	users map[channel.Key][]*client
 	// carriers are those of the clients that come by HTTP exchanges, by slot.

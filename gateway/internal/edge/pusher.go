@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/hub"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/proto/app"
@@ -96,7 +97,7 @@ func (c *pusherClient) SetUser(user *authz.User, watch []string) {
 	if len(watch) == 0 {
 		return
 	}
-	a := &attachment{c: &c.client, enc: c.h.edge.views[c.protocol], watch: &watching{users: watch, told: c.session.Watching}}
+	a := &attachment{c: &c.client, kind: hub.KindOf(c.h.edge.views[c.protocol][0], 0), watch: &watching{users: watch, told: c.session.Watching}}
 	a.keys = make([]channel.Key, len(watch))
 	for i, u := range watch {
 		a.keys[i] = c.key(channel.OnlinePrefix + u)

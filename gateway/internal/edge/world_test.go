@@ -43,7 +43,7 @@ func (s second) Views() []dialect.View {
 	plain := func(dst []byte, _ message.Position, pub *message.Publication) []byte {
 		return s.AppendPublication(dst, pub)
 	}
-	return []dialect.View{plain, s.Pusher.Views()[1]}
+	return []dialect.View{{Append: plain}, s.Pusher.Views()[1]}
 }
 
 func (s second) AppendPublication(dst []byte, pub *message.Publication) []byte {

@@ -22,7 +22,7 @@ func BenchmarkUnsubscribeFloored(b *testing.B) {
 				}
 				b.StartTimer()
 				for slot := range int32(n) {
-					t.RemoveAll(slot, func(channel.Key, uint8) {})
+					t.RemoveAll(slot, func(channel.Key, Kind) {})
 				}
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/subscriber")

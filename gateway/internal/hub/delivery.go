@@ -23,6 +23,8 @@ type Delivery struct {
 	// Exclude is the connection that must not get it, if Excludes.
 	Exclude  loop.Handle
 	Excludes bool
+	// Tags are those of the publication; of channels with filters, else nil.
+	Tags []message.Tag
 	// Frames is indexed by encoding; nil where the encoding has no words for
 	// this kind, or no subscriber.
 	Frames []*Frame
@@ -32,7 +34,7 @@ type Delivery struct {
 // encoding of few, and cost one allocation instead of three.
 type parcel struct {
 	Delivery
-	frames [8]*Frame
+	frames [16]*Frame
 	frame  Frame
 }
 
@@ -69,6 +71,10 @@ func (f Floor) Passes(d *Delivery) bool {
 	}
 	return d.Position == 0 || d.Position > f.Position
 }
+
+// IsPublication says whether the delivery is of something published, as
+// opposed to what presence tells.
+func (d *Delivery) IsPublication() bool { return isPublication(d.Kind) }
 
 func isMember(d *Delivery) bool {
 	return d.Kind == message.MemberAdded || d.Kind == message.MemberRemoved

@@ -1,11 +1,13 @@
 package hub
 
 import (
+	"bytes"
 	"sync"
 	"sync/atomic"
 
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
+	"github.com/carillon-rt/carillon/gateway/internal/tagfilter"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/message"
 )
@@ -17,11 +19,21 @@ type Encoding interface {
 	AppendFrame(dst []byte, pos message.Position, pub *message.Publication) []byte
 }
 
+// Differing is implemented by the encodings that tell how a publication differs
+// from the one before, whose data is before.
+type Differing interface {
+	AppendDifference(dst []byte, pos message.Position, pub *message.Publication, before []byte) []byte
+}
+
 // Config is what an Interest is made of.
 type Config struct {
 	Loops      int
 	Partitions int
 	Encodings  []Encoding
+	// Differences gives, by encoding, the one for those of its subscribers that
+	// have got the publication before, which implements Differing; 0 is none.
+	// Nobody registers for these: they come with the others.
+	Differences []uint8
 	// Post hands a delivery to a loop's mailbox. It is called under a lock,
 	// must not block and must not fail.
 	Post func(loop int, d *Delivery)
@@ -57,11 +69,16 @@ type shard struct {
 
 // entry counts the subscriptions of a channel by encoding and loop.
 type entry struct {
-	key    channel.Key // its strings, not a batch's: deliveries may wait for long
-	total  int32
-	counts []int32 // encoding * loops + loop, as far as the encodings present go
-	roll   *roll   // of a presence channel
+	key     channel.Key // its strings, not a batch's: deliveries may wait for long
+	total   int32
+	filters int32   // subscriptions that want certain tags only
+	counts  []int32 // encoding * loops + loop, as far as the encodings present go
+	roll    *roll   // of a presence channel
+	before  *before // once somebody wants differences
 }
+
+// before is the data of the publication before.
+type before struct{ data []byte }
 
 // NewInterest returns an empty interest.
 func NewInterest(cfg Config) *Interest {
@@ -99,11 +116,12 @@ func (in *Interest) Epoch(partition int, epoch string) {
 	s.place.Epoch = epoch
 }
 
-// Register adds a subscription of a loop. mark is called under the
+// Register adds a subscription of a loop; one whose kind has a number wants
+// publications with certain tags only. mark is called under the
 // partition's lock with the place that was delivered last: what mark posts
 // into the loop's mailbox stands after everything up to that place and
 // before everything that follows.
-func (in *Interest) Register(key channel.Key, loop int, enc uint8, mark func(resume.Place)) {
+func (in *Interest) Register(key channel.Key, loop int, kind Kind, mark func(resume.Place)) {
 	s := &in.shards[key.Partition(in.Partitions)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -112,16 +130,20 @@ func (in *Interest) Register(key channel.Key, loop int, enc uint8, mark func(res
 		e = &entry{key: key, roll: in.rollOf(key)}
 		s.entries[key] = e
 	}
-	if n := (int(enc) + 1) * in.Loops; len(e.counts) < n { // most channels have subscribers of the first encodings only
+	enc := int(kind.Encoding())
+	if n := (enc + 1) * in.Loops; len(e.counts) < n { // most channels have subscribers of the first encodings only
 		e.counts = append(make([]int32, 0, n), e.counts...)[:n]
 	}
-	e.counts[int(enc)*in.Loops+loop]++
+	e.counts[enc*in.Loops+loop]++
 	e.total++
+	if kind.Number() != 0 {
+		e.filters++
+	}
 	mark(s.place)
 }
 
 // Unregister takes a registration back.
-func (in *Interest) Unregister(key channel.Key, loop int, enc uint8) {
+func (in *Interest) Unregister(key channel.Key, loop int, kind Kind) {
 	s := &in.shards[key.Partition(in.Partitions)]
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +151,10 @@ func (in *Interest) Unregister(key channel.Key, loop int, enc uint8) {
 	if e == nil {
 		return
 	}
-	e.counts[int(enc)*in.Loops+loop]--
+	e.counts[int(kind.Encoding())*in.Loops+loop]--
+	if kind.Number() != 0 {
+		e.filters--
+	}
 	if e.total--; e.total == 0 {
 		delete(s.entries, key)
 		delete(s.tallies, key)
@@ -164,10 +189,13 @@ func (in *Interest) Deliver(partition int, pos message.Position, pub *message.Pu
 // post encodes a publication and hands it to the loops; version is the number
 // of a member event.
 func (in *Interest) post(e *entry, pos message.Position, pub *message.Publication, version uint64) {
-	d := newParcel(len(in.Encodings))
+	d, differs := newParcel(len(in.Encodings)), false
 	d.Key, d.Kind, d.Position, d.Version = e.key, pub.Kind, pos, version
 	if pub.Exclude != "" {
 		d.Exclude, d.Excludes = in.Exclude(pub.Exclude)
+	}
+	if e.filters > 0 {
+		d.Tags = tagfilter.Tags(pub)
 	}
 	for enc, encoding := range in.Encodings {
 		if !e.wants(enc*in.Loops, in.Loops) {
@@ -175,17 +203,49 @@ func (in *Interest) post(e *entry, pos message.Position, pub *message.Publicatio
 		}
 		if bytes := encoding.AppendFrame(nil, pos, pub); len(bytes) > 0 {
 			d.setFrame(enc, bytes)
+			differs = in.difference(e, d, enc, pos, pub) || differs
 		}
 	}
+	e.remember(pub, differs)
 	for l := range in.Loops {
 		for enc, f := range d.Frames {
-			if f != nil && e.counts[enc*in.Loops+l] > 0 { // a frame: so the encoding is present
+			if at := enc*in.Loops + l; f != nil && at < len(e.counts) && e.counts[at] > 0 { // a frame: so the encoding is present
 				in.Post(l, &d.Delivery)
 				break
 			}
 		}
 	}
 }
+
+// difference adds the frame for those subscribers of an encoding that have got
+// the publication before. It returns false if there are none.
+func (in *Interest) difference(e *entry, d *parcel, enc int, pos message.Position, pub *message.Publication) bool {
+	if enc >= len(in.Differences) || in.Differences[enc] == 0 {
+		return false
+	}
+	other := int(in.Differences[enc])
+	if differing, ok := in.Encodings[other].(Differing); ok && e.before != nil && isPublication(pub.Kind) {
+		if bytes := differing.AppendDifference(nil, pos, pub, e.before.data); len(bytes) > 0 {
+			d.setFrame(other, bytes)
+			return true
+		}
+	}
+	d.Frames[other] = d.Frames[enc]
+	return true
+}
+
+// remember keeps what the next publication differs from.
+func (e *entry) remember(pub *message.Publication, differs bool) {
+	switch {
+	case !isPublication(pub.Kind):
+	case differs:
+		e.before = &before{bytes.Clone(pub.Data)}
+	default:
+		e.before = nil
+	}
+}
+
+func isPublication(k message.Kind) bool { return k == message.Event || k == message.ClientEvent }
 
 func (e *entry) wants(from, n int) bool {
 	if from >= len(e.counts) {

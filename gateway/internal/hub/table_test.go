@@ -16,7 +16,7 @@ func key(n int) channel.Key { return channel.Key{App: "a", Name: fmt.Sprint("c",
 type model map[channel.Key]map[int32]subscriber
 
 type subscriber struct {
-	enc   uint8
+	enc   Kind
 	floor Floor
 }
 
@@ -39,9 +39,9 @@ func (m model) check(t *testing.T, table *Table) {
 				if _, twice := have[s]; twice {
 					t.Fatalf("%v has slot %d twice", k, s)
 				}
-				have[s] = subscriber{enc: g.Encoding}
+				have[s] = subscriber{enc: g.Kind}
 				if floors != nil {
-					have[s] = subscriber{g.Encoding, floors[i]}
+					have[s] = subscriber{g.Kind, floors[i]}
 				}
 			}
 		}
@@ -64,9 +64,9 @@ func TestTableAgreesWithMaps(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		table, m := NewTable(), model{}
 		for range 400 {
-			k, slot, enc := key(r.IntN(6)), int32(r.IntN(12)), uint8(r.IntN(2))
+			k, slot, enc := key(r.IntN(6)), int32(r.IntN(12)), KindOf(uint8(r.IntN(2)), uint16(r.IntN(2)))
 			_, there := m[k][slot]
-			switch r.IntN(5) {
+			switch r.IntN(6) {
 			case 0, 1, 2:
 				if there {
 					continue
@@ -83,9 +83,14 @@ func TestTableAgreesWithMaps(t *testing.T) {
 					t.Fatalf("seed %d: Remove(%v, %d) is %d, %v", seed, k, slot, e, ok)
 				}
 				delete(m[k], slot)
+			case 5:
+				if there {
+					table.Regroup(table.Lookup(k), slot, enc)
+					m[k][slot] = subscriber{enc, m[k][slot].floor}
+				}
 			case 4:
 				var gone []channel.Key
-				table.RemoveAll(slot, func(k channel.Key, e uint8) {
+				table.RemoveAll(slot, func(k channel.Key, e Kind) {
 					if e != m[k][slot].enc {
 						t.Fatalf("seed %d: RemoveAll(%d) gave encoding %d of %v", seed, slot, e, k)
 					}

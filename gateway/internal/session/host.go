@@ -6,6 +6,7 @@ package session
 import (
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
+	"github.com/carillon-rt/carillon/gateway/internal/tagfilter"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/message"
 	"github.com/carillon-rt/carillon/proto/presence"
@@ -70,6 +71,8 @@ type Attach struct {
 	// View is how the subscription is told of publications: an index of
 	// dialect.Protocol.Views.
 	View uint8
+	// Filter has only publications told whose tags it matches; nil is all.
+	Filter *tagfilter.Filter
 	// Inline: the past that the answer holds is the session's to tell, together
 	// with the rest of it.
 	Inline bool

@@ -51,6 +51,22 @@ func (f *Filter) Name() string { return f.name }
 // Match says whether a publication with these tags is wanted.
 func (f *Filter) Match(tags []message.Tag) bool { return f.root.match(tags) }
 
+// EventTag is the tag under which conditions find the event name of
+// publications that have one.
+const EventTag = "event"
+
+// Tags are what conditions see of a publication, in strings of their own.
+func Tags(pub *message.Publication) []message.Tag {
+	tags := make([]message.Tag, 0, len(pub.Tags)+1)
+	if pub.Event != "" {
+		tags = append(tags, message.Tag{Key: EventTag, Value: strings.Clone(pub.Event)})
+	}
+	for _, t := range pub.Tags {
+		tags = append(tags, message.Tag{Key: strings.Clone(t.Key), Value: strings.Clone(t.Value)})
+	}
+	return tags
+}
+
 // comparisons of a tag with Val or Vals; numbers are marked.
 var comparisons = map[string]bool{
 	"eq": false, "neq": false, "in": false, "nin": false, "ex": false, "nex": false, "sw": false, "ew": false, "ct": false,

@@ -12,6 +12,8 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/carillon-rt/carillon/gateway/internal/tagfilter"
+
 	"github.com/carillon-rt/carillon/kit/jsonx"
 	"github.com/carillon-rt/carillon/proto/message"
 )
@@ -32,7 +34,7 @@ func all(d *Dialect, payload []byte) (cmds []Command, err error) {
 }
 
 func TestCommands(t *testing.T) {
-	filter := &FilterNode{Op: "and", Nodes: []FilterNode{{Key: "a", Cmp: "in", Vals: []string{"x", "y"}}, {Op: "not", Nodes: []FilterNode{{Key: "b", Cmp: "ex"}}}}}
+	filter := &tagfilter.Node{Op: "and", Nodes: []tagfilter.Node{{Key: "a", Cmp: "in", Vals: []string{"x", "y"}}, {Op: "not", Nodes: []tagfilter.Node{{Key: "b", Cmp: "ex"}}}}}
 	for _, c := range []struct {
 		name, frame string
 		want        []Command
@@ -152,7 +154,7 @@ func TestReplies(t *testing.T) {
 	info := AppendClientInfo(nil, &ClientInfo{User: "42", Client: "1.2", ConnInfo: `{"n":"x"}`})
 	pub := func(pos message.Position, p message.Publication) Publication {
 		p.Kind, p.Channel = message.Event, "news"
-		return Publication{pos, &p}
+		return Publication{Position: pos, Publication: &p}
 	}
 	type said struct {
 		name   string
@@ -168,7 +170,11 @@ func TestReplies(t *testing.T) {
 		if p.Channel == "" {
 			p.Channel = "news"
 		}
-		return said{name, func(d *Dialect) []byte { return d.Views()[view](nil, pos, &p) }}
+		return said{name, func(d *Dialect) []byte { return d.Views()[view].Append(nil, pos, &p) }}
+	}
+	difference := func(name, before string, p message.Publication) said {
+		p.Channel = "news"
+		return said{name, func(d *Dialect) []byte { return d.Views()[ViewDelta].Difference(nil, 8, &p, []byte(before)) }}
 	}
 	long := strings.Repeat("x", 300)
 	var b strings.Builder
@@ -209,6 +215,9 @@ func TestReplies(t *testing.T) {
 		view("member added", ViewMembers, 0, message.Publication{Kind: message.MemberAdded, UserID: `"1.2"`, Data: info}),
 		view("member removed", ViewMembers, 0, message.Publication{Kind: message.MemberRemoved, UserID: `"1.2"`}),
 		view("user added", ViewMembers, 0, message.Publication{Kind: message.MemberAdded, Channel: "presence-a", UserID: `7`, Data: []byte(`{"name":"x"}`)}),
+		view("with differences, the first", ViewDelta, 7, message.Publication{Kind: message.Event, Data: []byte(`{"text":"something long enough","n":1}`)}),
+		difference("difference", `{"text":"something long enough","n":1}`, message.Publication{Kind: message.Event, Data: []byte(`{"text":"something long enough","n":2}`), Info: info}),
+		difference("no difference worth it", `1`, message.Publication{Kind: message.Event, Data: []byte(`2`)}),
 		view("count", ViewMembers, 0, message.Publication{Kind: message.SubscriptionCount, Version: 3}),
 	} {
 		text := s.append(New(JSON))
@@ -274,7 +283,7 @@ func TestCloseReason(t *testing.T) {
 func TestPublicationsDontAllocate(t *testing.T) {
 	pub := &message.Publication{Kind: message.Event, Channel: "news", Data: []byte(`{"text":"hello"}`)}
 	for _, d := range []*Dialect{New(JSON), New(Protobuf)} {
-		view, buf := d.Views()[ViewPlain], make([]byte, 0, 512)
+		view, buf := d.Views()[ViewPlain].Append, make([]byte, 0, 512)
 		if n := testing.AllocsPerRun(100, func() { buf = view(buf[:0], 1<<30, pub) }); n != 0 {
 			t.Errorf("%s: %v allocations for a publication, want none", d.Name(), n)
 		}

@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/carillon-rt/carillon/gateway/internal/tagfilter"
 )
 
 var (
@@ -223,8 +225,8 @@ func (b *SubscribeRequest) read(r *reader) {
 			b.Delta = r.string()
 		case 13:
 			m := r.message()
-			b.Filter = &FilterNode{}
-			b.Filter.read(&m)
+			b.Filter = &tagfilter.Node{}
+			readFilter(&m, b.Filter)
 		case 14:
 			b.Flag = r.int()
 		case 15:
@@ -235,7 +237,7 @@ func (b *SubscribeRequest) read(r *reader) {
 
 var filterNames = []string{1: "op", 2: "key", 3: "cmp", 4: "val", 5: "vals", 6: "nodes"}
 
-func (f *FilterNode) read(r *reader) {
+func readFilter(r *reader, f *tagfilter.Node) {
 	for r.next(filterNames) {
 		switch r.number {
 		case 1:
@@ -251,8 +253,8 @@ func (f *FilterNode) read(r *reader) {
 		case 6:
 			r.each(func(element *reader) {
 				m := element.message()
-				var node FilterNode
-				node.read(&m)
+				var node tagfilter.Node
+				readFilter(&m, &node)
 				f.Nodes = append(f.Nodes, node)
 			})
 		}

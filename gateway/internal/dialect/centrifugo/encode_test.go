@@ -6,6 +6,8 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/carillon-rt/carillon/gateway/internal/tagfilter"
 )
 
 // appendCommand writes a command as a client does.
@@ -117,7 +119,7 @@ func writeSubscribe(w *writer, b *SubscribeRequest) {
 	writeInt(w, 15, "type", b.Type)
 }
 
-func writeFilter(w *writer, f *FilterNode) {
+func writeFilter(w *writer, f *tagfilter.Node) {
 	w.string(1, "op", f.Op)
 	w.string(2, "key", f.Key)
 	w.string(3, "cmp", f.Cmp)

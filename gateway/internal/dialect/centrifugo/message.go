@@ -1,5 +1,7 @@
 package centrifugo
 
+import "github.com/carillon-rt/carillon/gateway/internal/tagfilter"
+
 // Body is what a command asks for: a pointer to one of the request types
 // below. Byte slices of a decoded body alias the message that it came in, its
 // strings don't.
@@ -36,7 +38,7 @@ type (
 		Positioned, Recoverable bool
 		JoinLeave               bool
 		Delta                   string
-		Filter                  *FilterNode
+		Filter                  *tagfilter.Node
 		Flag                    int64
 		Type                    int64
 	}
@@ -81,13 +83,10 @@ type (
 		Offset uint64
 		Epoch  string
 	}
-	// FilterNode is a condition on the tags of publications.
-	FilterNode struct {
-		Op, Key, Cmp, Val string
-		Vals              []string
-		Nodes             []FilterNode
-	}
 )
+
+// Fossil is the one kind of differences: SubscribeRequest.Delta.
+const Fossil = "fossil"
 
 // FlagUnrecoverable of a SubscribeRequest asks for error 112 in place of an
 // answer without recovery.

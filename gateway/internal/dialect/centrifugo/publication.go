@@ -2,8 +2,11 @@ package centrifugo
 
 import (
 	"bytes"
+	"unicode/utf8"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/fossil"
+	"github.com/carillon-rt/carillon/gateway/internal/tagfilter"
 	"github.com/carillon-rt/carillon/kit/jsonx"
 	"github.com/carillon-rt/carillon/proto/message"
 )
@@ -13,19 +16,33 @@ import (
 type Publication struct {
 	Position message.Position
 	*message.Publication
+	// Text: to clients that get differences data is text in JSON, too.
+	Text bool
 }
 
 // eventTag holds the event name of publications that have one, which are those
 // that a Pusher API published.
-const eventTag = "event"
+const eventTag = tagfilter.EventTag
 
 func (p Publication) write(w *writer) {
-	w.raw(4, "data", p.Data)
+	if p.Text && w.json {
+		w.string(4, "data", string(appendRaw(nil, p.Data)))
+	} else {
+		w.raw(4, "data", p.Data)
+	}
+	p.writeRest(w, false)
+}
+
+func (p Publication) writeRest(w *writer, difference bool) {
 	writeInfo(w, 5, p.Info)
 	w.uint(6, "offset", uint64(p.Position))
-	if p.Event == "" && len(p.Tags) == 0 {
-		return
+	if p.Event != "" || len(p.Tags) > 0 {
+		p.writeTags(w)
 	}
+	w.bool(8, "delta", difference)
+}
+
+func (p Publication) writeTags(w *writer) {
 	w.object("tags")
 	if p.Event != "" {
 		w.pair(7, eventTag, p.Event)
@@ -46,40 +63,88 @@ const (
 	ViewPlain = iota
 	// ViewMembers is who comes and goes besides.
 	ViewMembers
+	// ViewDelta and ViewDeltaMembers are the same with differences.
+	ViewDelta
+	ViewDeltaMembers
 )
 
 // Views implements dialect.Protocol.
 func (d *Dialect) Views() []dialect.View {
+	text := d.encoding == JSON
+	view := func(members, delta bool) dialect.View {
+		v := dialect.View{Append: func(dst []byte, pos message.Position, pub *message.Publication) []byte {
+			return d.appendPublication(dst, Publication{pos, pub, delta && text}, members)
+		}}
+		if delta {
+			v.Difference = d.appendDifference
+		}
+		return v
+	}
 	return []dialect.View{
-		ViewPlain:   d.appendPublication,
-		ViewMembers: d.appendMembers,
+		ViewPlain: view(false, false), ViewMembers: view(true, false), ViewDelta: view(false, true), ViewDeltaMembers: view(true, true),
 	}
 }
 
-// appendPublication is ViewPlain. Pushes go to all subscribers of a channel:
-// those of one encoding get the same bytes.
-func (d *Dialect) appendPublication(dst []byte, pos message.Position, pub *message.Publication) []byte {
-	if pub.Kind != message.Event && pub.Kind != message.ClientEvent {
+// appendPublication tells of a publication, or of a member if those are told
+// of. Pushes go to all subscribers of a channel: those of one view get the
+// same bytes.
+func (d *Dialect) appendPublication(dst []byte, p Publication, members bool) []byte {
+	switch p.Kind {
+	case message.Event, message.ClientEvent:
+	case message.MemberAdded:
+		if members {
+			return d.AppendPush(dst, p.Channel, &Join{Info: MemberInfo(p.Channel, p.UserID, p.Data)})
+		}
+		return dst
+	case message.MemberRemoved:
+		if members {
+			return d.AppendPush(dst, p.Channel, &Leave{Info: MemberInfo(p.Channel, p.UserID, p.Data)})
+		}
+		return dst
+	default:
 		return dst
 	}
-	w, start := d.start(dst)
-	outer := w.begin(4, "push")
-	w.string(2, "channel", pub.Channel)
-	m := w.begin(4, "pub")
-	Publication{pos, pub}.write(&w)
-	w.end(m)
-	w.end(outer)
-	return d.finish(&w, start)
+	w, marks := d.beginPush(dst, p.Channel)
+	p.write(&w)
+	return d.endPush(&w, marks)
 }
 
-func (d *Dialect) appendMembers(dst []byte, pos message.Position, pub *message.Publication) []byte {
-	switch pub.Kind {
-	case message.MemberAdded:
-		return d.AppendPush(dst, pub.Channel, &Join{Info: MemberInfo(pub.Channel, pub.UserID, pub.Data)})
-	case message.MemberRemoved:
-		return d.AppendPush(dst, pub.Channel, &Leave{Info: MemberInfo(pub.Channel, pub.UserID, pub.Data)})
+// beginPush begins the push of a publication, endPush ends it.
+func (d *Dialect) beginPush(dst []byte, channel string) (w writer, marks [3]int) {
+	w, marks[0] = d.start(dst)
+	marks[1] = w.begin(4, "push")
+	w.string(2, "channel", channel)
+	marks[2] = w.begin(4, "pub")
+	return w, marks
+}
+
+func (d *Dialect) endPush(w *writer, marks [3]int) []byte {
+	w.end(marks[2])
+	w.end(marks[1])
+	return d.finish(w, marks[0])
+}
+
+// appendDifference tells how a publication differs from the one before, unless
+// telling all of it is shorter. In JSON both are what clients take for data,
+// and the difference is text.
+func (d *Dialect) appendDifference(dst []byte, pos message.Position, pub *message.Publication, before []byte) []byte {
+	now := pub.Data
+	if d.encoding == JSON {
+		now, before = appendRaw(nil, now), appendRaw(nil, before)
 	}
-	return d.appendPublication(dst, pos, pub)
+	delta := fossil.Append(nil, before, now)
+	if len(delta) >= len(now) || d.encoding == JSON && !utf8.Valid(delta) {
+		return dst
+	}
+	p := Publication{Position: pos, Publication: pub}
+	w, marks := d.beginPush(dst, pub.Channel)
+	if w.json {
+		w.alwaysString(4, "data", string(delta))
+	} else {
+		w.raw(4, "data", delta)
+	}
+	p.writeRest(&w, true)
+	return d.endPush(&w, marks)
 }
 
 // MemberInfo is the ClientInfo of a member of a channel, in JSON. Members of

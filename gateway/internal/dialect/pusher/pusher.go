@@ -64,7 +64,7 @@ func (p *Pusher) Views() []dialect.View {
 	plain := func(dst []byte, _ message.Position, pub *message.Publication) []byte {
 		return p.AppendPublication(dst, pub)
 	}
-	return []dialect.View{viewPlain: plain, viewPlaced: p.AppendPositioned}
+	return []dialect.View{viewPlain: {Append: plain}, viewPlaced: {Append: p.AppendPositioned}}
 }
 
 // PlacedView implements dialect.Dialect.

@@ -304,7 +304,8 @@ func FuzzSession(f *testing.F) {
 		Limits: app.Limits{Subscriptions: 6, ClientEventsPerSecond: 1000, MessagesPerSecond: 100_000},
 		Policies: []app.Policy{
 			{Match: "log*", History: app.History{Size: 9, TTL: time.Hour, Recover: true}, Publish: app.Anyone, ReadHistory: app.Anyone},
-			{Match: "room", Presence: true, JoinLeave: true, ReadPresence: app.Anyone}, {Match: "last", CacheTTL: time.Hour},
+			{Match: "room", Presence: true, JoinLeave: true, ReadPresence: app.Anyone},
+			{Match: "last", CacheTTL: time.Hour},
 			{Match: "asks", SubscribeHook: "h", PublishHook: "h"},
 		},
 		Centrifugo: app.Centrifugo{Enabled: true, RPC: []app.RPC{{Match: "*", Hook: "h"}}},

@@ -8,6 +8,7 @@ import (
 	codec "github.com/carillon-rt/carillon/gateway/internal/dialect/centrifugo"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
+	"github.com/carillon-rt/carillon/gateway/internal/tagfilter"
 	"github.com/carillon-rt/carillon/kit/jsonx"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
@@ -59,9 +60,16 @@ func (s *Session) mayNotAsk(b *codec.SubscribeRequest, eff *app.Effective) (dial
 	if err := channel.Validate(b.Channel); err != nil {
 		return dialect.BadChannel, err.Error()
 	}
+	if b.Filter != nil {
+		if _, err := tagfilter.New(b.Filter); err != nil {
+			return dialect.BadEvent, "tf: " + err.Error()
+		}
+	}
 	switch n := s.app.Limits.Subscriptions; {
 	case b.Type != 0:
 		return dialect.NotAvailable, "map and shared poll subscriptions are not offered"
+	case b.Filter != nil && (eff.Rules == nil || !eff.Rules.TagsFilter):
+		return dialect.BadEvent, "the channel takes no filters: see tags_filter of its policy"
 	case s.find(b.Channel) >= 0:
 		return dialect.AlreadyDone, ""
 	case n > 0 && len(s.subs) >= n:
@@ -119,10 +127,8 @@ func (s *Session) attach(i int, b *codec.SubscribeRequest, g *authz.Grant, wait 
 	sub.pending = &pending{
 		data: g.Data, expireUnix: g.ExpireAt, recovering: b.Recover, unrecovered: b.Flag&codec.FlagUnrecoverable != 0,
 	}
-	how := session.Attach{Cache: sub.has(cached), Inline: true, Wait: wait, View: codec.ViewPlain}
-	if sub.has(joinLeave) {
-		how.View = codec.ViewMembers
-	}
+	how := session.Attach{Cache: sub.has(cached), Inline: true, Wait: wait, View: s.view(sub, b, &eff)}
+	how.Filter = sub.pending.filter
 	if sub.has(present) {
 		if how.Member = s.member(sub, &eff); how.Member == nil {
 			s.drop(i, dialect.Unauthorized, "only users may be members of "+sub.name, now)
@@ -133,6 +139,24 @@ func (s *Session) attach(i int, b *codec.SubscribeRequest, g *authz.Grant, wait 
 		how.Resume, how.Keep = wish(b), resume.Keep{Size: eff.History.Size, TTL: eff.History.TTL}
 	}
 	s.host.Attach(sub.name, how)
+}
+
+// view chooses how a subscription is told of publications: by differences where
+// the client asks for them and gets all publications that they are between.
+func (s *Session) view(sub *subscription, b *codec.SubscribeRequest, eff *app.Effective) uint8 {
+	if b.Filter != nil {
+		sub.pending.filter, _ = tagfilter.New(b.Filter) // it was checked before
+	}
+	sub.pending.delta = b.Delta == codec.Fossil && b.Filter == nil && eff.Rules != nil && eff.Rules.Delta
+	switch {
+	case sub.pending.delta && sub.has(joinLeave):
+		return codec.ViewDeltaMembers
+	case sub.pending.delta:
+		return codec.ViewDelta
+	case sub.has(joinLeave):
+		return codec.ViewMembers
+	}
+	return codec.ViewPlain
 }
 
 func chosen(override *bool, policy bool) bool {
@@ -212,7 +236,7 @@ func (s *Session) Attached(r session.Attached, now int64) {
 // result is what the client is told of a subscription.
 func (s *Session) result(sub *subscription, r *session.Attached) *codec.SubscribeResult {
 	made := sub.pending
-	result := &codec.SubscribeResult{Data: made.data, WasRecovering: made.recovering}
+	result := &codec.SubscribeResult{Data: made.data, WasRecovering: made.recovering, HasDelta: made.delta}
 	if made.expireUnix != 0 && !sub.has(refreshes) && !sub.has(byServer) {
 		result.Expires, result.TTL = true, s.ttl(made.expireUnix)
 	}
@@ -222,29 +246,38 @@ func (s *Session) result(sub *subscription, r *session.Attached) *codec.Subscrib
 		if a.Recovered && len(a.Entries) <= recoveredMax {
 			result.Recovered = true
 			for _, e := range a.Entries {
-				result.Publications = append(result.Publications, codec.Publication{Position: e.Position, Publication: e.Publication})
+				made.add(result, e.Position, e.Publication)
 			}
-			if n := len(a.Entries); n > 0 { // the client advances through them
+			if len(result.Publications) > 0 { // the client advances through them
 				result.Offset = min(result.Offset, uint64(a.Since.Position))
 			}
 		}
 	}
 	if sub.has(cached) {
-		s.addCached(result, r)
+		s.addCached(sub, result, r)
 	}
 	return result
 }
 
 // addCached gives the channel's last value, unless the client has it. Where
 // that is all there is, it is what recovery gives.
-func (s *Session) addCached(result *codec.SubscribeResult, r *session.Attached) {
+func (s *Session) addCached(sub *subscription, result *codec.SubscribeResult, r *session.Attached) {
 	if !result.Recoverable {
 		result.Recoverable, result.Epoch, result.Offset = true, r.CachedAt.Epoch, uint64(r.CachedAt.Position)
 		result.Recovered = result.WasRecovering && r.Cached != nil
 	}
 	if r.Cached != nil {
-		result.Publications = append(result.Publications, codec.Publication{Position: r.CachedAt.Position, Publication: r.Cached})
+		sub.pending.add(result, r.CachedAt.Position, r.Cached)
 	}
+}
+
+// add adds a publication of the past to what the client is told, if it wants
+// it.
+func (p *pending) add(result *codec.SubscribeResult, pos message.Position, pub *message.Publication) {
+	if p.filter != nil && !p.filter.Match(tagfilter.Tags(pub)) {
+		return
+	}
+	result.Publications = append(result.Publications, codec.Publication{Position: pos, Publication: pub, Text: p.delta})
 }
 
 // recovered tells what a client missed by pushes.

@@ -2,6 +2,7 @@ package centrifugo
 
 import (
 	"github.com/carillon-rt/carillon/gateway/internal/session"
+	"github.com/carillon-rt/carillon/gateway/internal/tagfilter"
 )
 
 // subscription of one channel. There may be many on each connection: keep it
@@ -23,6 +24,8 @@ type pending struct {
 	expireUnix  int64
 	recovering  bool
 	unrecovered bool // answers 112 in place of a lost place
+	delta       bool // differences were asked for, and are allowed
+	filter      *tagfilter.Filter
 }
 
 type flags uint16

@@ -354,7 +354,9 @@ func (p *player) Attach(channel string, how session.Attach) {
 	}{
 		{how.Resume != nil && how.Resume.AnyEpoch, "any epoch"},
 		{how.Cache, "with the cached value"},
-		{how.View == codec.ViewMembers, "told of members"},
+		{how.View == codec.ViewMembers || how.View == codec.ViewDeltaMembers, "told of members"},
+		{how.View >= codec.ViewDelta, "by differences"},
+		{how.Filter != nil, "filtered"},
 		{how.Wait, "waiting"},
 	} {
 		if f.is {
