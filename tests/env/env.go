@@ -305,6 +305,12 @@ func (c *Cluster) yaml(n *Node, dir string) string {
 	p("    policies:")
 	p("      - {match: \"durable-*\", history: {size: %d, ttl: %s, recover: true}}", c.cfg.kept, c.cfg.history)
 	p("      - {match: \"long-*\", history: {size: 10000, ttl: 5m, recover: true}}")
+	p("      - {match: \"centrifugo:log-*\", history: {size: %d, ttl: %s, recover: true}, publish: anyone, read_history: anyone, delta: true}", c.cfg.kept, c.cfg.history)
+	p("      - {match: \"centrifugo:room-*\", presence: true, join_leave: true, read_presence: subscribers}")
+	p("      - {match: \"centrifugo:last-*\", cache_ttl: 5m, publish: anyone}")
+	p("      - {match: \"tags-*\", tags_filter: true}")
+	p("      - {match: \"open-*\", publish: anyone}")
+	p("    centrifugo: {enabled: true, anonymous: true, token: {hmac_secret: %s}}", Secret)
 	if c.cfg.hookURL != "" {
 		p("    webhooks: [{url: %q}]", c.cfg.hookURL)
 	}

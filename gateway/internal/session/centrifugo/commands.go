@@ -18,7 +18,7 @@ import (
 // publish publishes what a client may publish: the policy says so, or what
 // came with its subscription; a hook or a condition of the policy may say
 // more.
-func (s *Session) publish(id uint32, b *codec.PublishRequest, now int64) {
+func (s *Session) publish(id uint32, b *codec.PublishRequest) {
 	limits := &s.app.Limits
 	sub := s.liveOn(b.Channel)
 	eff := s.app.Effective(b.Channel)
@@ -36,8 +36,6 @@ func (s *Session) publish(id uint32, b *codec.PublishRequest, now int64) {
 		s.refuse(id, dialect.NoChannel, "")
 	case eff.Encrypted || !channel.AllowsUser(b.Channel, s.identity.user) || !asks && !s.allows(access(eff.Rules, publishing), sub, mayPublish):
 		s.refuse(id, dialect.Unauthorized, "")
-	case !s.events.take(now, limits.ClientEventsPerSecond, second):
-		s.refuse(id, dialect.RateLimit, fmt.Sprintf("at most %d publications a second are allowed", limits.ClientEventsPerSecond))
 	case asks:
 		req := &authz.Publish{Client: s.about(), Channel: b.Channel, Data: kept(b.Data), Subscribed: sub != nil, Granted: sub != nil && sub.has(mayPublish)}
 		s.decide(req, id, func(d *authz.Decision, _ int64) { s.mayPublish(id, req, d) })

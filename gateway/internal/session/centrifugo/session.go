@@ -49,7 +49,6 @@ type Session struct {
 	due     int64    // when the command that is being done has to be answered
 
 	messages rate // of all commands
-	events   rate // of publications
 }
 
 // identity is who the connection acts as.
@@ -209,7 +208,7 @@ func (s *Session) do(cmd *codec.Command, now int64) {
 	case *codec.UnsubscribeRequest:
 		s.unsubscribe(cmd.ID, b.Channel)
 	case *codec.PublishRequest:
-		s.publish(cmd.ID, b, now)
+		s.publish(cmd.ID, b)
 	case *codec.PresenceRequest:
 		s.presence(cmd.ID, b.Channel)
 	case *codec.PresenceStatsRequest:
