@@ -109,7 +109,9 @@ func New(cfg Config, deps service.Deps, apps *app.Registry, opts Options) (*Gate
 		return nil, fmt.Errorf("gateway: %w", errors.Join(err, g.discard()))
 	}
 	server := httpServer(opts, cfg, deps.Log)
+	server.Handler = giveBack(g.edge, server.Handler)
 	g.http = plainhttp.New(server, g.handOver) // before Watch: what it serves has been read
+	g.http.Except(g.edge.Owns, g.edge.TakeBack)
 	g.requests = unread.Watch(server, g.http.Others(), unreadCounter(deps.Metrics).Inc)
 	if deps.Ops != nil {
 		deps.Ops.Ready("gateway", g.feed.Ready)

@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"sync"
@@ -29,6 +31,45 @@ func httpServer(opts Options, cfg Config, log *slog.Logger) *http.Server {
 		ReadTimeout: cmp.Or(opts.ReadTimeout, httpReadTimeout), IdleTimeout: cmp.Or(opts.IdleTimeout, httpIdleTimeout),
 		MaxHeaderBytes: httpHeaderBytes, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
+}
+
+// owner has the connections of clients: an *edge.Edge.
+type owner interface {
+	Owns(method, target string) bool
+	TakeBack(conn net.Conn, read []byte)
+}
+
+// giveBack has requests of clients go to their owner that come over a
+// connection which net/http serves already: proxies use one for whatever comes.
+func giveBack(to owner, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hijacker, ok := w.(http.Hijacker)
+		if !ok || !to.Owns(r.Method, r.RequestURI) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		conn, buffered, err := hijacker.Hijack()
+		if err != nil {
+			http.Error(w, "this connection can't be used for this request, use another one", http.StatusMisdirectedRequest)
+			return
+		}
+		_ = conn.SetDeadline(time.Time{}) // fails only on a closed connection
+		read := requestHead(r)
+		ahead, _ := buffered.Reader.Peek(buffered.Reader.Buffered()) // what is there can be looked at
+		to.TakeBack(conn, append(read, ahead...))
+	})
+}
+
+// requestHead writes the head of a request as it came.
+func requestHead(r *http.Request) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "%s %s HTTP/%d.%d\r\nHost: %s\r\n", r.Method, r.RequestURI, r.ProtoMajor, r.ProtoMinor, r.Host)
+	for _, coding := range r.TransferEncoding {
+		fmt.Fprintf(&b, "Transfer-Encoding: %s\r\n", coding)
+	}
+	_ = r.Header.Write(&b) // a buffer takes everything
+	b.WriteString("\r\n")
+	return b.Bytes()
 }
 
 // serveUp is all that a gateway without an API in its process has to say.

@@ -67,6 +67,10 @@ func (c *conn) serve() {
 			return
 		}
 		size, plain := c.head.parse(c.buf, &c.url)
+		if c.server.except != nil && c.excepted(plain) {
+			c.server.give(c.nc, c.buf)
+			return
+		}
 		if !plain || !c.whole(size+c.head.length) {
 			c.handOver()
 			return
@@ -77,6 +81,17 @@ func (c *conn) serve() {
 		}
 		timeout = c.server.rest.IdleTimeout
 	}
+}
+
+// excepted says whether the request is none of the handler's. A line that is not complete is net/http's to wait for.
+func (c *conn) excepted(plain bool) bool {
+	if plain {
+		return c.server.except(c.head.method, c.head.target) && c.nc.SetReadDeadline(time.Time{}) == nil
+	}
+	line, _, complete := bytes.Cut(c.buf, []byte("\r\n"))
+	method, rest, _ := bytes.Cut(line, []byte(" "))
+	target, _, _ := bytes.Cut(rest, []byte(" "))
+	return complete && c.server.except(string(method), string(target)) && c.nc.SetReadDeadline(time.Time{}) == nil
 }
 
 // read waits for the beginning of a request; false when none comes.

@@ -61,7 +61,7 @@ type counted struct {
 	given atomic.Int64
 }
 
-func start(t *testing.T, rest *http.Server) *counted {
+func start(t *testing.T, rest *http.Server, changes ...func(*Server)) *counted {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -72,6 +72,9 @@ func start(t *testing.T, rest *http.Server) *counted {
 		if state == http.StateNew {
 			c.given.Add(1)
 		}
+	}
+	for _, change := range changes {
+		change(c.Server)
 	}
 	served := make(chan error, 1)
 	go func() { served <- c.Serve(c.Others()) }()
@@ -355,4 +358,41 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("header is %v, want %v", h.fields, r.Header)
 		}
 	})
+}
+
+// TestExcept: connections leave with the first request that is none of the handler's, plain or not.
+func TestExcept(t *testing.T) {
+	type gift struct {
+		nc   net.Conn
+		read string
+	}
+	gifts := make(chan gift, 1)
+	c := start(t, settings(echo), func(s *Server) {
+		s.Except(func(method, target string) bool { return strings.HasPrefix(target, "/mine") },
+			func(nc net.Conn, read []byte) { gifts <- gift{nc, string(read)} })
+	})
+	for _, last := range []string{
+		post("/mine?a=b", "", "content"),
+		"OPTIONS /mine HTTP/1.1\r\nHost: a\r\n\r\n",
+		"POST /mine HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+	} {
+		nc := dial(t, c.addr)
+		in := bufio.NewReader(nc)
+		io.WriteString(nc, post("/yours", "", "x"))
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, res.Body)
+		io.WriteString(nc, last)
+		g := <-gifts
+		if g.read != last {
+			t.Errorf("given with %q, want %q", g.read, last)
+		}
+		io.WriteString(g.nc, "bye")
+		_ = g.nc.Close()
+		if rest, err := io.ReadAll(in); err != nil || string(rest) != "bye" {
+			t.Errorf("the client got %q, %v", rest, err)
+		}
+	}
 }

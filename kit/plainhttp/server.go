@@ -25,6 +25,10 @@ type Server struct {
 	listener net.Listener
 	others   *others
 
+	// immutable after Except
+	except func(method, target string) bool
+	give   func(nc net.Conn, read []byte)
+
 	// atomic
 	stopping atomic.Bool
 
@@ -41,6 +45,12 @@ func New(rest *http.Server, l net.Listener) *Server {
 		rest: rest, handler: rest.Handler, listener: l, conns: make(map[*conn]struct{}),
 		others: &others{addr: l.Addr(), conns: make(chan net.Conn), done: make(chan struct{})},
 	}
+}
+
+// Except has connections leave whose next request, by the method and the target of its line, is none of the handler's: give gets
+// them, with what was read. Call it before Serve. Connections that net/http serves are not looked at.
+func (s *Server) Except(except func(method, target string) bool, give func(nc net.Conn, read []byte)) {
+	s.except, s.give = except, give
 }
 
 // Others is the listener of connections that net/http is to serve.

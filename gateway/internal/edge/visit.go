@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"net"
 	"strings"
 	"time"
 
@@ -57,6 +58,34 @@ func (h *handler) serve(c *loop.Conn, head *loop.Head) (loop.Verdict, bool) {
 		return loop.Verdict{Action: loop.Serve, BodyMax: h.edge.bodyMax()}, true
 	}
 	return loop.Verdict{}, false
+}
+
+// Owns says whether a request is a client's, and not one that loops hand over.
+// target is as in the request line.
+func (e *Edge) Owns(method, target string) bool {
+	head := httphead.Head{Method: method}
+	head.Path, head.RawQuery, _ = strings.Cut(target, "?")
+	for i := range e.cfg.Protocols {
+		p := &e.cfg.Protocols[i]
+		if _, ok := p.Hello(&head); ok {
+			return true
+		}
+		if p.http != nil {
+			if _, ok := p.http.Request(&head); ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// TakeBack makes a connection that was handed over one of the loops' again:
+// its next request, of which read is what was read so far, is a client's.
+func (e *Edge) TakeBack(conn net.Conn, read []byte) {
+	h := e.handlers[rand.IntN(len(e.handlers))]
+	if !h.loop.TakeBack(conn, read) {
+		e.cfg.Log.Debug("a connection was not taken back", "remote", conn.RemoteAddr())
+	}
 }
 
 func (e *Edge) bodyMax() int {

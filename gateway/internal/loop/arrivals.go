@@ -22,6 +22,7 @@ type arrival struct {
 	fd   int
 	conn net.Conn
 	addr netip.AddrPort
+	read []byte // what others have read of it already
 }
 
 // drop closes an arrival that no loop took.
@@ -141,12 +142,15 @@ func (c *core) admit(a arrival) {
 		c.shedder.pipes++
 		s.pipe = netpoll.NewPipe(a.conn, c.poller, c.cfg.SendBufferBytes, &c.group)
 		s.pipe.Start(s.slot, s.gen)
-		return
+	} else {
+		s.fd = int32(a.fd)
+		if err := s.watch(netpoll.None, netpoll.Read); err != nil {
+			c.log.Error("admit connection", "err", err)
+			c.kill(s)
+		}
 	}
-	s.fd = int32(a.fd)
-	if err := s.watch(netpoll.None, netpoll.Read); err != nil {
-		c.log.Error("admit connection", "err", err)
-		c.kill(s)
+	if len(a.read) > 0 && s.state == stateHead {
+		c.reader.requests(s, a.read)
 	}
 }
 

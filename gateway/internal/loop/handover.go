@@ -157,3 +157,33 @@ func (r *replayConn) CloseWrite() error {
 	}
 	return nil
 }
+
+// TakeBack makes a connection that was handed over one of the loop again,
+// because its next request is the handler's. read is what was read of that
+// request. It may be called from any goroutine; the connection is the loop's
+// from then on, or closed when the loop does not take it, which it reports.
+func (c *core) TakeBack(conn net.Conn, read []byte) bool {
+	a := arrival{fd: -1, read: bytes.Clone(read)}
+	if r, ok := conn.(*replayConn); ok {
+		a.read, conn = append(a.read, r.replay...), r.Conn
+	}
+	if addr, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		a.addr = addr.AddrPort()
+	}
+	_, portable := c.poller.(*netpoll.Portable)
+	if tcp, ok := conn.(*net.TCPConn); ok && netpoll.Descriptors && !portable {
+		fd, err := netpoll.TakeFD(tcp)
+		if err != nil {
+			c.log.Error("take connection back", "err", err)
+			return false
+		}
+		a.fd = fd
+	} else {
+		a.conn = conn
+	}
+	if !c.arrivals.add(a) {
+		a.drop()
+		return false
+	}
+	return true
+}

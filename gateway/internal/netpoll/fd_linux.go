@@ -114,3 +114,18 @@ func ConnFD(fd int) (net.Conn, error) {
 	conn, err := net.FileConn(f)
 	return conn, errors.Join(err, f.Close())
 }
+
+// TakeFD is the opposite of ConnFD: it gives the socket of a net.Conn, which
+// is closed in any case.
+func TakeFD(conn *net.TCPConn) (fd int, err error) {
+	defer conn.Close()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	var dup error
+	if err := raw.Control(func(own uintptr) { fd, dup = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) }); err != nil {
+		return -1, err
+	}
+	return fd, os.NewSyscallError("fcntl", dup)
+}

@@ -2,7 +2,10 @@
 
 package netpoll
 
-import "net"
+import (
+	"errors"
+	"net"
+)
 
 // Descriptors reports whether this system's poller watches descriptors.
 const Descriptors = false
@@ -27,3 +30,6 @@ func CloseFD(int) error { return ErrUnsupported }
 
 // ConnFD refuses: use pipes.
 func ConnFD(int) (net.Conn, error) { return nil, ErrUnsupported }
+
+// TakeFD refuses: use pipes.
+func TakeFD(conn *net.TCPConn) (int, error) { return -1, errors.Join(ErrUnsupported, conn.Close()) }

@@ -16,6 +16,7 @@ async function site() {
     "/": ["text/html", () => "<!doctype html><title>test</title><body></body>"],
     "/8.js": ["text/javascript", () => fs.readFileSync(script("pusher-js"))],
     "/7.js": ["text/javascript", () => fs.readFileSync(script("pusher-js-7"))],
+    "/sockjs.js": ["text/javascript", () => fs.readFileSync(require.resolve("sockjs-client/dist/sockjs.min.js"))],
   };
   const listener = http.createServer((req, res) => {
     const page = pages[req.url];
@@ -67,4 +68,43 @@ for (const version of ["8", "7"]) {
     await ben.close();
     await ann.waitForFunction(() => window.room.members.count === 1);
   });
+
+  for (const transport of ["xhr_streaming", "xhr_polling", "sockjs"]) {
+    test(`chromium, pusher-js ${version}, ${transport}: a page without WebSockets, each exchange with whichever gateway`, async (t) => {
+      const done = cleaner(t);
+      const app = await application((p) => ({ user_id: p.get("user"), user_info: { name: p.get("user") } }));
+      done(app.close);
+      const pages = await site();
+      done(pages.close);
+      const context = await browser(t);
+      const room = unique("presence-room-"), news = unique("news-");
+      const page = await context.newPage();
+      await page.goto(pages.url);
+      if (transport === "sockjs") await page.evaluate(() => { delete window.XMLHttpRequest.prototype.withCredentials; }); // what pusher-js looks for
+      await page.addScriptTag({ url: "/sockjs.js" });
+      await page.addScriptTag({ url: `/${version}.js` });
+      await page.evaluate(async ({ key, at, auth, room, news, transport }) => {
+        const [httpHost, httpPort] = at.split(":");
+        const client = new Pusher(key, {
+          httpHost, httpPort: Number(httpPort), forceTLS: false, enabledTransports: [transport], cluster: "", disableStats: true,
+          channelAuthorization: { endpoint: `${auth}/pusher/auth`, transport: "ajax", params: { user: "ann" } },
+        });
+        window.log = [];
+        window.client = client;
+        client.bind_global((name, data) => window.log.push([name, data]));
+        const subscribed = (name) => new Promise((ok, fail) => {
+          const channel = client.subscribe(name);
+          channel.bind("pusher:subscription_succeeded", () => ok(channel));
+          channel.bind("pusher:subscription_error", (e) => fail(new Error(JSON.stringify(e))));
+        });
+        window.room = await subscribed(room);
+        await subscribed(news);
+      }, { key: env.key, at: env.balancer, auth: app.url, room, news, transport });
+      assert.equal(await page.evaluate(() => window.room.members.count), 1);
+      for (let i = 0; i < 50; i++) await server().trigger(news, "item", { i, html: "<i>&</i>" });
+      await page.waitForFunction(() => window.log.filter(([n]) => n === "item").length >= 50);
+      assert.deepEqual(await page.evaluate(() => window.log.filter(([n]) => n === "item").map(([, d]) => d.i)), [...Array(50).keys()]);
+      assert.equal(await page.evaluate(() => window.room.trigger("client-hi", { from: "ann" })), true);
+    });
+  }
 }
