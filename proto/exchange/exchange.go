@@ -21,7 +21,8 @@ const (
 	// exchange. Answered when the session has taken them: 204, 400, 404.
 	Send
 	// Poll takes what is queued for the client, or waits for it: 200 with a
-	// Body in the session's framing, 404, or 409 when another exchange polls.
+	// Body in the session's framing, 204 when nothing came, 404, or 409 when
+	// another exchange polls.
 	Poll
 	// Leave says that the client of an exchange that polled is gone.
 	Leave

@@ -215,7 +215,7 @@ func (k *carrier) die(code int, reason string) {
 // wants to be looked at again.
 func (k *carrier) tick(now, next int64) int64 {
 	if k.due != 0 && k.due <= now {
-		k.reply(exchange.Reply{Status: 200, Body: []byte(k.transport.Beat)})
+		k.reply(exchange.Reply{Status: 204})
 	}
 	if k.beat != 0 && k.beat <= now {
 		k.beat = now + int64(k.transport.BeatEvery)

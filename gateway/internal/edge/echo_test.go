@@ -224,7 +224,7 @@ func startTwo(t *testing.T) (j *joint, a, b *fixture) {
 			for _, e := range echoes() {
 				cfg.Protocols = append(cfg.Protocols, e.protocol())
 			}
-			cfg.Node, cfg.Sessions = node, seat{j, node}
+			cfg.Node, cfg.Sessions, cfg.RelayWait = node, seat{j, node}, 50*time.Millisecond
 		})
 		j.mu.Lock()
 		j.nodes[node] = f.edge

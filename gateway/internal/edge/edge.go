@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -43,6 +44,10 @@ type Config struct {
 	Watcher  Watcher
 	// Sessions may be nil: then there is no other node.
 	Sessions Sessions
+	// RelayWait is how long a question to a session elsewhere waits for
+	// something to come (5 s). An owner that has died is noticed so soon: nobody
+	// says that it will not answer what it was asked before.
+	RelayWait time.Duration
 	// Unsure is called with a presence channel whose members must be asked for
 	// again; it must not block. Nil ignores it.
 	Unsure func(channel.Key)
@@ -91,6 +96,7 @@ func New(cfg Config) (*Edge, error) {
 	if cfg.Loops < 1 || cfg.Partitions < 1 || len(cfg.Protocols) == 0 {
 		return nil, fmt.Errorf("edge: need loops, partitions and protocols, have %d, %d and %d", cfg.Loops, cfg.Partitions, len(cfg.Protocols))
 	}
+	cfg.RelayWait = cmp.Or(cfg.RelayWait, 5*time.Second)
 	e := &Edge{cfg: cfg, broken: make([]atomic.Bool, cfg.Partitions), door: newAdmission(cfg.Limits), started: time.Now()}
 	encodings, differences := e.encodings()
 	for i := range cfg.Loops {

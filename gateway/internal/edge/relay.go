@@ -21,7 +21,8 @@ const relayPace = int64(100 * time.Millisecond)
 type relay struct {
 	v      *visit
 	stream bool
-	sent   int // bytes of the stream
+	sent   int   // bytes of the stream
+	silent int64 // since when nothing came
 	began  bool
 	over   bool
 }
@@ -32,7 +33,7 @@ func (v *visit) goOn() {
 		return
 	}
 	v.h.stats.relays.Add(1)
-	y := &relay{v: v, stream: v.Kind == dialect.Stream}
+	y := &relay{v: v, stream: v.Kind == dialect.Stream, silent: v.h.loop.Now()}
 	if y.stream {
 		v.openStream(framing.Verbatim)
 		v.conn.Data = y
@@ -45,28 +46,46 @@ func (v *visit) goOn() {
 
 func (y *relay) poll() {
 	req := &exchange.Request{
-		Op: exchange.Poll, Name: y.v.Session, Exchange: y.v.id, Begin: !y.began, Wait: y.v.http().Transport().BeatEvery,
+		Op: exchange.Poll, Name: y.v.Session, Exchange: y.v.id, Begin: !y.began, Wait: y.wait(),
 	}
 	y.began = true
 	y.v.h.edge.ask("", req, func(rep exchange.Reply) { y.v.h.run(func() { y.came(rep) }) })
 }
 
+// wait is how long the next question may wait: until a beat is due, or for
+// Config.RelayWait.
+func (y *relay) wait() time.Duration {
+	left := y.v.http().Transport().BeatEvery - time.Duration(y.v.h.loop.Now()-y.silent)
+	return max(min(left, y.v.h.edge.cfg.RelayWait), time.Millisecond)
+}
+
 func (y *relay) came(rep exchange.Reply) {
+	beat := time.Duration(y.v.h.loop.Now()-y.silent) >= y.v.http().Transport().BeatEvery
 	switch {
+	case y.over || y.v.over && !y.stream:
+	case rep.Status == 204 && !beat:
+		y.poll()
 	case !y.stream:
 		y.v.came(rep)
-	case y.over:
+	case rep.Status == 204:
+		y.say([]byte(y.v.http().Transport().Beat))
 	case rep.Status == 200:
-		y.v.conn.Send(rep.Body)
-		y.sent += len(rep.Body)
-		if most := y.v.http().Transport().StreamBytesMax; most > 0 && y.sent >= most {
-			y.v.conn.Close(ws.CloseNormal, "")
-			return
-		}
-		y.next()
+		y.say(rep.Body)
 	default: // it has said goodbye before, or somebody else receives
 		y.v.conn.Close(ws.CloseNormal, "")
 	}
+}
+
+// say passes on to a stream what came.
+func (y *relay) say(body []byte) {
+	y.silent = y.v.h.loop.Now()
+	y.v.conn.Send(body)
+	y.sent += len(body)
+	if most := y.v.http().Transport().StreamBytesMax; most > 0 && y.sent >= most {
+		y.v.conn.Close(ws.CloseNormal, "")
+		return
+	}
+	y.next()
 }
 
 // next polls again once the client has read.

@@ -191,16 +191,19 @@ func (v *visit) refuse(status int, text string) {
 
 // came answers a Send or a Poll with what the session's owner says.
 func (v *visit) came(rep exchange.Reply) {
-	switch rep.Status {
-	case 200:
-		v.answer(200, v.http().Transport().ContentType, "", rep.Body)
-	case 204:
+	t := v.http().Transport()
+	switch {
+	case rep.Status == 200:
+		v.answer(200, t.ContentType, "", rep.Body)
+	case rep.Status == 204 && v.Kind == dialect.Poll: // nothing came, but the exchange lives
+		v.answer(200, t.ContentType, "", []byte(t.Beat))
+	case rep.Status == 204:
 		v.answer(204, "", "", nil)
-	case 404:
+	case rep.Status == 404:
 		v.refuse(404, "no such session: it has ended, or never began")
-	case 409:
+	case rep.Status == 409:
 		v.refuse(409, "another exchange receives what the session says")
-	case 400:
+	case rep.Status == 400:
 		v.refuse(400, strings.TrimSuffix(string(rep.Body), "\n"))
 	default:
 		v.refuse(503, "the session can't be reached now, try again in a few seconds")

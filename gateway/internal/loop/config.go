@@ -37,6 +37,9 @@ type Config struct {
 	// IdleTimeout is how long a connection whose request was answered may take
 	// until the next request head is complete (60 s).
 	IdleTimeout time.Duration
+	// AnswerTimeout is how long the handler may take to answer a request before
+	// the loop answers 503 (60 s).
+	AnswerTimeout time.Duration
 	// CloseTimeout is how long a close waits for the peer (5 s).
 	CloseTimeout time.Duration
 	// MessageBytesMax limits a client's message (64 KiB); larger ones are
@@ -71,6 +74,7 @@ func (c Config) withDefaults() Config {
 	setDefault(&c.SlowReason, "slow")
 	setDefault(&c.HeadTimeout, 10*time.Second)
 	setDefault(&c.IdleTimeout, 60*time.Second)
+	setDefault(&c.AnswerTimeout, 60*time.Second)
 	setDefault(&c.CloseTimeout, 5*time.Second)
 	setDefault(&c.MessageBytesMax, 64<<10)
 	setDefault(&c.MailboxMax, 65_536)
@@ -108,8 +112,8 @@ func (c *Config) Validate() error {
 	if c.MemoryMax < 0 {
 		return fmt.Errorf("loop: MemoryMax is %d, must not be negative", c.MemoryMax)
 	}
-	if c.OutboxAgeMax < 0 || c.HeadTimeout < 0 || c.IdleTimeout < 0 || c.CloseTimeout < 0 {
-		return errors.New("loop: OutboxAgeMax, HeadTimeout, IdleTimeout and CloseTimeout must be positive")
+	if c.OutboxAgeMax < 0 || c.HeadTimeout < 0 || c.IdleTimeout < 0 || c.AnswerTimeout < 0 || c.CloseTimeout < 0 {
+		return errors.New("loop: OutboxAgeMax, HeadTimeout, IdleTimeout, AnswerTimeout and CloseTimeout must be positive")
 	}
 	return nil
 }

@@ -27,8 +27,8 @@ type Exchanger interface {
 	// request was.
 	Body(c *Conn, body []byte)
 	// Abandoned is called instead of an answer: when the connection was lost
-	// before Body, or after it and before the answer. The connection is gone
-	// as after Closed.
+	// before Body, or after it and before the answer, or when the answer took
+	// longer than Config.AnswerTimeout. The connection is gone as after Closed.
 	Abandoned(c *Conn)
 	// Parked is called when a connection that parks has lost its socket. It is
 	// open as before; what is queued is kept for Conn.Take.
@@ -177,7 +177,8 @@ func (r *reader) bodyInput(s *Conn, in []byte) []byte {
 // next request if it was answered at once; else the client is told with the
 // answer that nobody reads it (RFC 9112 9.3.2).
 func (r *reader) served(s *Conn, body, rest []byte) []byte {
-	s.state, s.deadline = stateAnswer, 0
+	s.state, s.deadline = stateAnswer, r.core.now.Load()+int64(r.core.cfg.AnswerTimeout)
+	r.core.wheel.arm(s)
 	r.core.guard.body(s, body)
 	if s.state == stateAnswer && len(rest) > 0 {
 		s.http.keep = false

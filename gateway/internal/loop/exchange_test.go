@@ -229,6 +229,15 @@ func TestAnswersComeLater(t *testing.T) {
 	}
 }
 
+func TestAnswersThatDoNotCome(t *testing.T) {
+	p := newPages()
+	s := servePages(t, Config{AnswerTimeout: 200 * time.Millisecond}, p)
+	c := s.dial()
+	c.ask("GET /later HTTP/1.1\r\nHost: h\r\n\r\n", "503 the request could not be answered in time\n")
+	c.wantEnd()
+	p.waitFor(t, "abandoned")
+}
+
 func TestStreams(t *testing.T) {
 	const ask = "POST /stream HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"
 	p := newPages()

@@ -39,6 +39,9 @@ func (c *core) deadlineCame(s *Conn, now int64) {
 		c.stats.headTimeouts.Add(1)
 		c.abandon(s)
 		c.refuse(s, 408, "the request body did not arrive in time")
+	case stateAnswer:
+		c.abandon(s)
+		c.refuse(s, 503, "the request could not be answered in time")
 	case stateOpen:
 		c.writer.outboxAge(s, now)
 	case stateClosing, stateDraining:
