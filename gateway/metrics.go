@@ -54,13 +54,16 @@ var (
 	descSlow         = desc("slow_total", "Connections closed because they read too slowly.", "reason")
 	descTurn         = desc("loop_turn_max_seconds", "Longest turn of any loop since the last scrape.")
 	descMailbox      = desc("mailbox_depth", "Items that wait in the fullest mailbox.")
+	descPosts        = desc("http_posts_total", "HTTP requests that brought messages of clients without WebSockets.")
+	descRelays       = desc("http_relays_total", "HTTP requests by which clients receive from a session without a stream of its own, or of another loop or gateway.")
 	descKnown        = desc("presence_events_dropped_total", "Member events that the subscribers of this node knew already.")
 
 	figures = []figure{
 		{desc("sockets", "Sockets, those included that are not connections yet."), prometheus.GaugeValue, func(s *loop.Stats) int64 { return s.Connections }},
 		{desc("accepted_total", "Sockets accepted."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.Accepted }},
-		{desc("opened_total", "WebSocket upgrades."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.Opened }},
+		{desc("opened_total", "WebSocket upgrades, streams, and sessions of clients that poll."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.Opened }},
 		{desc("handed_over_total", "Connections given to the HTTP handler."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.HandedOver }},
+		{desc("requests_answered_total", "HTTP requests that a loop has answered itself."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.Answered }},
 		{desc("requests_refused_total", "Requests answered with an error before they were anything."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.Refused }},
 		{desc("sockets_dropped_total", "Sockets closed without an answer, far above the limit of connections."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.Dropped }},
 		{desc("head_timeouts_total", "Sockets whose request head did not come in time."), prometheus.CounterValue, func(s *loop.Stats) int64 { return s.HeadTimeouts }},
@@ -79,7 +82,7 @@ var (
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descConnections, descChannels, descMessages, descPublications, descDeliveries, descCloses, descTurned, descRefused, descResumes, descOperations,
-		descEnded, descSlow, descTurn, descMailbox, descKnown,
+		descEnded, descSlow, descTurn, descMailbox, descKnown, descPosts, descRelays,
 	} {
 		ch <- d
 	}
@@ -105,6 +108,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descPublications, float64(s.Publications))
 	count(descDeliveries, float64(s.Deliveries))
 	count(descKnown, float64(s.KnownMemberEvents))
+	count(descPosts, float64(s.Posts))
+	count(descRelays, float64(s.Relays))
 	for why, n := range s.Closes {
 		count(descCloses, float64(n), why.String())
 	}
