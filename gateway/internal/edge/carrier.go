@@ -1,8 +1,9 @@
 package edge
 
 import (
+	"crypto/rand"
 	"crypto/subtle"
-	"math/rand/v2"
+	"encoding/binary"
 	"strconv"
 	"strings"
 
@@ -39,13 +40,20 @@ type carrier struct {
 
 // carry makes a carrier of a client that has just been born.
 func (h *handler) carry(c *client, name string) *carrier {
-	k := &carrier{c: c, transport: c.proto().http.Transport(), name: name, secret: rand.Uint64()}
+	k := &carrier{c: c, transport: c.proto().http.Transport(), name: name, secret: secret()}
 	c.carried = true
 	h.carriers[c.conn.Handle().Slot] = k
 	if name != "" {
 		h.edge.named.put(name, c.conn.Handle())
 	}
 	return k
+}
+
+// secret is what nobody can guess who was not told.
+func secret() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return binary.NativeEndian.Uint64(b[:])
 }
 
 // carrier gives a carried client's.
