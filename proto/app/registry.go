@@ -43,7 +43,7 @@ func (r *Registry) Public() *Registry {
 // old one.
 func (r *Registry) Replace(apps []App) error {
 	full := make([]App, len(apps))
-	keys, ids := map[string]string{}, map[string]bool{}
+	keys, apiKeys, ids := map[string]string{}, map[string]string{}, map[string]bool{}
 	for i, a := range apps {
 		if err := a.Validate(); err != nil {
 			return err
@@ -57,6 +57,14 @@ func (r *Registry) Replace(apps []App) error {
 				return fmt.Errorf("key %q belongs to app %s and to app %s", k.Key, other, a.ID)
 			}
 			keys[k.Key] = a.ID
+		}
+		for _, k := range a.Centrifugo.APIKeys {
+			if other, ok := apiKeys[k.Secret]; ok && other != a.ID {
+				return fmt.Errorf("apps %s and %s have the same secret among their centrifugo.api_keys: it has to say which app a call is for", other, a.ID)
+			}
+			if k.Secret != "" { // not known to this process
+				apiKeys[k.Secret] = a.ID
+			}
 		}
 		full[i] = a.WithDefaults()
 	}
