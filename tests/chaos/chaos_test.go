@@ -26,21 +26,42 @@ var (
 
 // The runs that are part of `make test`: how long faults begin, and how busy it is.
 const (
-	shortFor   = 25 * time.Second
+	shortFor   = 40 * time.Second
 	usualEvery = 40 * time.Millisecond
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
+// short are the runs that are part of `make test`: two minutes of faults, each
+// kind among others of its like.
+var short = []struct {
+	name  string
+	seed  uint64
+	kinds []schedule.Kind
+}{
+	// Processes of every role are killed, stopped, paused and slowed down.
+	{"services break", 1, []schedule.Kind{schedule.Kill, schedule.Stop, schedule.Pause, schedule.Delay, schedule.KillRole}},
+	// NATS servers die, hang and are unreachable for single processes, or all
+	// of them die.
+	{"NATS breaks", 2, []schedule.Kind{schedule.Cut, schedule.Delay, schedule.KillBroker, schedule.StopBroker, schedule.PauseBroker, schedule.KillBrokers}},
+	// Gossip and NATS are cut and split, one without the other and both.
+	{"the network breaks", 3, []schedule.Kind{schedule.Cut, schedule.CutGossip, schedule.SplitGossip, schedule.Isolate, schedule.SplitNATS}},
+}
+
 // A cluster in which one part after the other is broken keeps its promises:
-// what `make chaos` runs.
+// what `make chaos` runs with -minutes, and the short runs without.
 func TestChaos(t *testing.T) {
-	if *minutes == 0 {
-		t.Skip("runs with -minutes; see TestServicesBreak, TestNATSBreaks and TestNetworkBreaks")
+	if *minutes > 0 {
+		check(t, Config{
+			Seed: *seed, For: time.Duration(*minutes * float64(time.Minute)), Kinds: chosen(t), Spare: strings.Split(*spare, ","), Members: *members, Every: *every,
+		})
+		return
 	}
-	check(t, Config{
-		Seed: *seed, For: time.Duration(*minutes * float64(time.Minute)), Kinds: chosen(t), Spare: strings.Split(*spare, ","), Members: *members, Every: *every,
-	})
+	for _, s := range short {
+		t.Run(s.name, func(t *testing.T) {
+			check(t, Config{Seed: s.seed, For: shortFor, Every: usualEvery, Members: true, Kinds: s.kinds})
+		})
+	}
 }
 
 // check runs chaos and wants a record without violations.
@@ -75,32 +96,6 @@ func check(t *testing.T, cfg Config) {
 	if report.Acknowledged < 100 || report.Events < 100 || cfg.Members && report.MemberEvents < 10 || report.Faults < 2 {
 		t.Errorf("too little happened to prove anything")
 	}
-}
-
-// Processes of every role are killed, stopped, paused and slowed down, while
-// members come and go.
-func TestServicesBreak(t *testing.T) {
-	check(t, Config{
-		Seed: 1, For: shortFor, Every: usualEvery, Members: true,
-		Kinds: []schedule.Kind{schedule.Kill, schedule.Stop, schedule.Pause, schedule.Delay, schedule.KillRole},
-	})
-}
-
-// NATS servers die, hang and are unreachable for single processes, or all of
-// them die.
-func TestNATSBreaks(t *testing.T) {
-	check(t, Config{
-		Seed: 2, For: shortFor, Every: usualEvery, Members: true,
-		Kinds: []schedule.Kind{schedule.Cut, schedule.Delay, schedule.KillBroker, schedule.StopBroker, schedule.PauseBroker, schedule.KillBrokers},
-	})
-}
-
-// Gossip and NATS are cut and split, one without the other and both.
-func TestNetworkBreaks(t *testing.T) {
-	check(t, Config{
-		Seed: 3, For: shortFor, Every: usualEvery, Members: true,
-		Kinds: []schedule.Kind{schedule.Cut, schedule.CutGossip, schedule.SplitGossip, schedule.Isolate, schedule.SplitNATS},
-	})
 }
 
 // chosen reads -faults.
