@@ -138,3 +138,15 @@ func lower(c byte) byte {
 	}
 	return c
 }
+
+// Parameter gives the first value of a query parameter as it was sent.
+func Parameter(rawQuery, name string) string {
+	for rawQuery != "" {
+		var pair string
+		pair, rawQuery, _ = strings.Cut(rawQuery, "&")
+		if k, v, _ := strings.Cut(pair, "="); k == name {
+			return v
+		}
+	}
+	return ""
+}

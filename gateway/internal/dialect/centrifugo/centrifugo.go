@@ -6,7 +6,6 @@
 package centrifugo
 
 import (
-	"net/url"
 	"strings"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
@@ -60,13 +59,10 @@ func (d *Dialect) Hello(head *httphead.Head) (dialect.Hello, bool) {
 	if strings.TrimSuffix(head.Path, "/") != Path {
 		return dialect.Hello{}, false
 	}
-	h := dialect.Hello{Host: head.Header("Host")}
-	query, err := url.ParseQuery(head.RawQuery)
-	if err == nil {
-		h.Key = query.Get("app")
-	}
+	h := dialect.Hello{Host: head.Header("Host"), Key: httphead.Parameter(head.RawQuery, "app")}
 	subprotocol := head.HeaderHas("Sec-WebSocket-Protocol", protocolProtobuf)
-	if asks := subprotocol || query.Get("format") == "protobuf" || query.Get("cf_protocol") == "protobuf"; asks != d.Binary() {
+	if asks := subprotocol || httphead.Parameter(head.RawQuery, "format") == "protobuf" ||
+		httphead.Parameter(head.RawQuery, "cf_protocol") == "protobuf"; asks != d.Binary() {
 		return dialect.Hello{}, false
 	}
 	switch {

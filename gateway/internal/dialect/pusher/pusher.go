@@ -88,7 +88,7 @@ func (p *Pusher) Hello(head *httphead.Head) (dialect.Hello, bool) {
 // hello is what a client says with the query of its URL.
 func hello(key, rawQuery string) dialect.Hello {
 	h := dialect.Hello{Key: key}
-	text := parameter(rawQuery, "protocol")
+	text := httphead.Parameter(rawQuery, "protocol")
 	version, err := strconv.Atoi(text)
 	switch {
 	case text == "":
@@ -101,18 +101,6 @@ func hello(key, rawQuery string) dialect.Hello {
 	h.Protocol = version
 	h.Pingless = h.Refuse == dialect.None && version < versionPing
 	return h
-}
-
-// parameter gives the first value of a query parameter as it was sent.
-func parameter(rawQuery, name string) string {
-	for rawQuery != "" {
-		var pair string
-		pair, rawQuery, _ = strings.Cut(rawQuery, "&")
-		if k, v, _ := strings.Cut(pair, "="); k == name {
-			return v
-		}
-	}
-	return ""
 }
 
 // unescapePath resolves %XX; what is no such escape stays as it is.
