@@ -141,7 +141,8 @@ func grantOf(g *hook.Granting, tagsFilter json.RawMessage) (out authz.Grant, err
 	return out, nil
 }
 
-// checkCredentials says what is wrong with what the application vouches for.
+// checkCredentials says what is wrong with what the application vouches for,
+// and makes its data fit the client.
 func checkCredentials(a *app.App, c *authz.Client, cred *authz.Credentials) error {
 	if n, limit := len(cred.User), a.Limits.UserIDBytes; n > limit {
 		return fmt.Errorf("a user id of %d bytes, at most %d are allowed", n, limit)
@@ -149,8 +150,9 @@ func checkCredentials(a *app.App, c *authz.Client, cred *authz.Credentials) erro
 	if n, limit := len(cred.Subs), a.Limits.Subscriptions; n > limit {
 		return fmt.Errorf("%d channels, at most %d are allowed", n, limit)
 	}
-	if !carries(c, cred.Data) {
-		return errNotForJSON
+	var err error
+	if cred.Data, err = fitting(c, cred.Data); err != nil {
+		return err
 	}
 	for name, g := range cred.Subs {
 		if err := channel.Validate(name); err != nil {
@@ -159,9 +161,10 @@ func checkCredentials(a *app.App, c *authz.Client, cred *authz.Credentials) erro
 		if strings.HasPrefix(name, channel.OnlinePrefix) || a.UnknownNamespace(name, a.Effective(name)) {
 			return errors.New("a channel that is reserved, or of a namespace that no policy has")
 		}
-		if !carries(c, g.Data) {
-			return errNotForJSON
+		if g.Data, err = fitting(c, g.Data); err != nil {
+			return err
 		}
+		cred.Subs[name] = g
 	}
 	return nil
 }

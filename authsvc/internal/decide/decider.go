@@ -1,6 +1,7 @@
 package decide
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -217,9 +218,17 @@ func byApplication(v *authz.Verdict) authz.Decision {
 	return authz.Decision{Reason: authz.Forbidden, Message: "the application refused it", Temporary: v.Temporary, Verdict: v}
 }
 
-// carries says whether the client's encoding can carry the data.
-func carries(c *authz.Client, data []byte) bool {
-	return c.Encoding == "binary" || len(data) == 0 || json.Valid(data)
+// fitting gives data as the client's encoding can carry it: JSON on one line
+// for a client that speaks JSON, anything for others.
+func fitting(c *authz.Client, data []byte) ([]byte, error) {
+	if c.Encoding == "binary" || len(data) == 0 {
+		return data, nil
+	}
+	var out bytes.Buffer
+	if json.Compact(&out, data) != nil {
+		return nil, errNotForJSON
+	}
+	return out.Bytes(), nil
 }
 
 var errNotForJSON = errors.New("data that is not JSON, for a client that speaks JSON")

@@ -62,13 +62,14 @@ func (d *Decider) publishByHook(ctx context.Context, a *app.App, h *app.Hook, re
 		return authz.Decision{Allow: true, Edited: &authz.Edited{}}
 	}
 	data, err := grant.Data(r.Data, r.B64Data)
+	if err == nil {
+		data, err = fitting(&req.Client, data)
+	}
 	switch limit := a.Limits.EventBytes; {
 	case err != nil:
 		return d.nonsense(c, fmt.Errorf("data: %w", err))
 	case len(data) > limit:
 		return d.nonsense(c, fmt.Errorf("data of %d bytes, at most %d are allowed", len(data), limit))
-	case !carries(&req.Client, data):
-		return d.nonsense(c, errNotForJSON)
 	}
 	return authz.Decision{Allow: true, Edited: &authz.Edited{
 		Data: data, Tags: r.Tags, SkipHistory: r.SkipHistory, IdempotencyKey: r.IdempotencyKey, Delta: r.Delta,
@@ -103,8 +104,8 @@ func (d *Decider) RPC(ctx context.Context, req *authz.RPC) authz.Decision {
 		return authz.Decision{Allow: true}
 	}
 	data, err := grant.Data(resp.Result.Data, resp.Result.B64Data)
-	if err == nil && !carries(&req.Client, data) {
-		err = errNotForJSON
+	if err == nil {
+		data, err = fitting(&req.Client, data)
 	}
 	if err != nil {
 		return d.nonsense(c, err)

@@ -43,9 +43,6 @@ func (d *Decider) Subscribe(ctx context.Context, req *authz.Subscribe) authz.Dec
 	if !decision.Allow {
 		return decision
 	}
-	if !carries(req.Client, decision.Grant.Data) {
-		return authz.Refuse(authz.BadToken, "the token has "+errNotForJSON.Error())
-	}
 	q := question(req.Client, req.Channel)
 	q.Claims = claims
 	if !d.subscribeIf(a, e, q) {
@@ -103,6 +100,10 @@ func (d *Decider) subscribeByToken(ctx context.Context, a *app.App, req *authz.S
 	if d.past(g.ExpireAt) {
 		return authz.Refuse(authz.TokenExpired, "the token's expire_at has passed: fetch a new one"), nil
 	}
+	var err error
+	if g.Data, err = fitting(req.Client, g.Data); err != nil {
+		return authz.Refuse(authz.BadToken, "the token has "+err.Error()), nil
+	}
 	return authz.Decision{Allow: true, Grant: g}, claims
 }
 
@@ -145,8 +146,8 @@ func (d *Decider) subscribeByHook(ctx context.Context, a *app.App, h *app.Hook, 
 		return allowed()
 	}
 	g, err := grantOf(&resp.Result.Granting, resp.Result.ServerTagsFilter)
-	if err == nil && !carries(client, g.Data) {
-		err = errNotForJSON
+	if err == nil {
+		g.Data, err = fitting(client, g.Data)
 	}
 	switch {
 	case err != nil:
