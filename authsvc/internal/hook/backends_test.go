@@ -199,3 +199,83 @@ type writerFunc func([]byte) (int, error)
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 func (w *world) pass(d time.Duration) { w.now.Add(d.Milliseconds()) }
+
+// link passes bytes on to a server, until it falls silent: then the connections
+// that there are stay open and carry nothing. New ones work.
+type link struct {
+	net.Listener
+	target string
+	wait   sync.WaitGroup
+
+	mu sync.Mutex
+	// guarded by mu
+	silent []*atomic.Bool
+	conns  []net.Conn
+}
+
+func newLink(t testing.TB, target string) *link {
+	t.Helper()
+	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := &link{Listener: lis, target: target}
+	l.wait.Go(l.accept)
+	t.Cleanup(func() {
+		_ = lis.Close()
+		l.mu.Lock()
+		for _, c := range l.conns {
+			_ = c.Close()
+		}
+		l.mu.Unlock()
+		l.wait.Wait()
+	})
+	return l
+}
+
+func (l *link) addr() string { return l.Addr().String() }
+
+func (l *link) silence() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.silent {
+		s.Store(true)
+	}
+}
+
+func (l *link) accept() {
+	for {
+		near, err := l.Accept()
+		if err != nil {
+			return
+		}
+		far, err := net.Dial("tcp", l.target)
+		if err != nil {
+			_ = near.Close()
+			continue
+		}
+		silent := &atomic.Bool{}
+		l.mu.Lock()
+		l.silent, l.conns = append(l.silent, silent), append(l.conns, near, far)
+		l.mu.Unlock()
+		l.wait.Go(func() { pass(far, near, silent) })
+		l.wait.Go(func() { pass(near, far, silent) })
+	}
+}
+
+func pass(to, from net.Conn, silent *atomic.Bool) {
+	defer to.Close()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if err != nil {
+			return
+		}
+		if silent.Load() {
+			continue
+		}
+		if _, err := to.Write(buf[:n]); err != nil {
+			return
+		}
+	}
+}

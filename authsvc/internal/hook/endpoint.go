@@ -30,6 +30,9 @@ type transport interface {
 	close() error
 }
 
+// renewer is a transport that can begin anew with another connection.
+type renewer interface{ renew() }
+
 // endpoint is a hook of an app as it is set now.
 type endpoint struct {
 	// immutable after newEndpoint
@@ -144,12 +147,17 @@ func (e *endpoint) report(err error, trial bool) {
 	var f *Failure
 	down := errors.As(err, &f) && (f.Outcome == timeout || f.Outcome == unreachable || f.Outcome == overloaded)
 	e.mu.Lock()
-	defer e.mu.Unlock()
+	wasOpen := e.breaker.open()
 	e.breaker.result(e.now(), !down, trial)
-	if e.breaker.open() {
+	isOpen := e.breaker.open()
+	if isOpen {
 		e.isOpen.Set(1)
 	} else {
 		e.isOpen.Set(0)
+	}
+	e.mu.Unlock()
+	if r, ok := e.transport.(renewer); ok && isOpen && (!wasOpen || trial) {
+		r.renew()
 	}
 }
 

@@ -7,8 +7,11 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
+	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
@@ -18,8 +21,19 @@ import (
 
 // grpcTransport calls the methods of CentrifugoProxy.
 type grpcTransport struct {
-	conn *grpc.ClientConn
-	err  error // why there is no conn
+	// immutable after newGRPCTransport
+	target string
+	creds  credentials.TransportCredentials
+	err    error // why there can be no connection
+
+	conn atomic.Pointer[grpc.ClientConn] // nil once closed
+}
+
+// reconnect bounds how long a server that is back waits for us; the breaker
+// keeps us from trying too often.
+var reconnect = grpc.ConnectParams{
+	Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: 2 * time.Second},
+	MinConnectTimeout: 2 * time.Second,
 }
 
 // newGRPCTransport makes a client that connects when it is first used.
@@ -28,14 +42,37 @@ func newGRPCTransport(address string) transport {
 	if err != nil {
 		return &grpcTransport{err: errors.New("its url is none")}
 	}
-	creds := insecure.NewCredentials()
+	t := &grpcTransport{target: u.Host, creds: insecure.NewCredentials()}
 	if u.Scheme == "grpcs" {
-		creds = credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
+		t.creds = credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12})
 	}
-	conn, err := grpc.NewClient(u.Host, grpc.WithTransportCredentials(creds), grpc.WithUserAgent("carillon"),
-		grpc.WithDisableServiceConfig(), // no retries behind our back
+	conn, err := t.dial()
+	t.err = err
+	t.conn.Store(conn)
+	return t
+}
+
+func (t *grpcTransport) dial() (*grpc.ClientConn, error) {
+	return grpc.NewClient(t.target, grpc.WithTransportCredentials(t.creds), grpc.WithUserAgent("carillon"),
+		grpc.WithConnectParams(reconnect), grpc.WithDisableServiceConfig(), // no retries behind our back
 		grpc.WithDefaultCallOptions(grpc.ForceCodec(bytesCodec{}), grpc.MaxCallRecvMsgSize(answerBytesMax)))
-	return &grpcTransport{conn: conn, err: err}
+}
+
+// renew implements renewer: the connection may lead to a machine that is gone
+// without a word, which TCP would notice after minutes.
+func (t *grpcTransport) renew() {
+	old := t.conn.Load()
+	if old == nil {
+		return
+	}
+	conn, err := t.dial()
+	if err != nil {
+		return // the old one may do
+	}
+	if !t.conn.CompareAndSwap(old, conn) {
+		old = conn // closed, or renewed by another
+	}
+	_ = old.Close()
 }
 
 func (t *grpcTransport) encode(req Request) ([]byte, error) {
@@ -47,21 +84,26 @@ func (t *grpcTransport) decode(body []byte, out any) error {
 }
 
 func (t *grpcTransport) close() error {
-	if t.conn == nil {
+	conn := t.conn.Swap(nil)
+	if conn == nil {
 		return nil
 	}
-	return t.conn.Close()
+	return conn.Close()
 }
 
 func (t *grpcTransport) send(ctx context.Context, kind Kind, body []byte, headers map[string]string) ([]byte, error) {
-	if t.err != nil {
+	conn := t.conn.Load()
+	switch {
+	case t.err != nil:
 		return nil, &Failure{unreachable, t.err}
+	case conn == nil:
+		return nil, &Failure{unreachable, errors.New("the hook's settings have changed")}
 	}
 	md := metadata.New(headers)
 	// RoadRunner's workers tell the kinds apart by this; what it adds comes second.
 	md.Set("type", string(kind))
 	var reply []byte
-	err := t.conn.Invoke(metadata.NewOutgoingContext(ctx, md), kind.method(), &body, &reply)
+	err := conn.Invoke(metadata.NewOutgoingContext(ctx, md), kind.method(), &body, &reply)
 	if err == nil {
 		return reply, nil
 	}

@@ -336,6 +336,33 @@ func TestBreakerOpens(t *testing.T) {
 	}
 }
 
+// A connection to a machine that went away without a word is given up.
+func TestDeadConnection(t *testing.T) {
+	w := newWorld(t)
+	b := w.backends["grpc"]
+	b.says(reply{body: `{}`})
+	link := newLink(t, strings.TrimPrefix(b.url, "grpc://"))
+	h := &app.Hook{Name: "far", URL: "grpc://" + link.addr(), Timeout: 20 * time.Second}
+	ask := func(timeout time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), timeout)
+		defer cancel()
+		return w.client.Ask(ctx, connectCall(h), &Response[ConnectResult]{})
+	}
+	if err := ask(20 * time.Second); err != nil {
+		t.Fatal(err)
+	}
+	link.silence()
+	for range breakAfter {
+		if err := ask(20 * time.Millisecond); err == nil {
+			t.Fatal("an answer through a dead connection")
+		}
+	}
+	w.pass(breakFirst)
+	if err := ask(20 * time.Second); err != nil {
+		t.Errorf("after the dead connection: %v", err)
+	}
+}
+
 func TestCache(t *testing.T) {
 	w := newWorld(t)
 	for way, b := range w.backends {

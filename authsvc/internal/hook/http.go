@@ -22,6 +22,8 @@ func newHTTPClient() *http.Client {
 		Transport: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true,
 			MaxIdleConnsPerHost: 128, IdleConnTimeout: 60 * time.Second, TLSHandshakeTimeout: 10 * time.Second,
+			// A connection to a machine that is gone without a word is noticed by these.
+			HTTP2: &http.HTTP2Config{SendPingTimeout: 5 * time.Second, PingTimeout: 2 * time.Second},
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
