@@ -114,10 +114,12 @@ func (v *Verifier) verify(ctx context.Context, raw string) (*claims, error) {
 		return nil, wrong
 	}
 	switch {
-	case errors.Is(err, jwt.ErrTokenExpired) && !errors.Is(err, jwt.ErrTokenNotValidYet):
+	case errors.Is(err, jwt.ErrTokenExpired):
 		return nil, &Error{authz.TokenExpired, "the token has expired: fetch a new one"}
+	case errors.Is(err, jwt.ErrTokenNotValidYet): // as Centrifugo does: a later one may be good, whichever clock is wrong
+		return nil, &Error{authz.TokenExpired, "the token is not valid yet (nbf): fetch a new one"}
 	case err != nil:
-		return nil, bad("the token is not valid yet, or has times that are no numbers")
+		return nil, bad("the token's claims are not good")
 	}
 	return c, nil
 }

@@ -148,8 +148,8 @@ func TestRefusals(t *testing.T) {
 	}{
 		"expired":             {jwt.MapClaims{"exp": now.Unix() - 1}, authz.TokenExpired},
 		"expired now":         {jwt.MapClaims{"exp": now.Unix()}, authz.TokenExpired},
-		"early":               {jwt.MapClaims{"nbf": now.Unix() + 60}, authz.BadToken},
-		"early and expired":   {jwt.MapClaims{"nbf": now.Unix() + 60, "exp": 1}, authz.BadToken},
+		"early":               {jwt.MapClaims{"nbf": now.Unix() + 60}, authz.TokenExpired},
+		"early and expired":   {jwt.MapClaims{"nbf": now.Unix() + 60, "exp": 1}, authz.TokenExpired},
 		"another issuer":      {jwt.MapClaims{"iss": "i-test"}, authz.BadToken}, // a dot is no pattern
 		"issuer with more":    {jwt.MapClaims{"iss": "i.test/x"}, authz.BadToken},
 		"no issuer":           {jwt.MapClaims{"iss": nil}, authz.BadToken},
