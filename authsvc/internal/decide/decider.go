@@ -110,7 +110,7 @@ func (d *Decider) compile(a *app.App) *compiled {
 	c.connections, connErr = token.New(a.Centrifugo.Token, d.sets, d.now)
 	c.subscriptions, subErr = token.New(*a.Centrifugo.Subscriptions(), d.sets, d.now)
 	c.tokenErr = errors.Join(connErr, subErr)
-	list, _ := rules.OfApp(a) // one that does not compile is nil, and holds: see broken
+	list, _ := rules.OfApp(a) // one that does not compile is nil, which is a no: see holds
 	for i, r := range list {
 		c.rules[&a.Policies[i]] = r
 	}

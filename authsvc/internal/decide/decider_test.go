@@ -60,6 +60,7 @@ func centrifugo(t testing.TB, change func(*app.App)) *app.Registry {
 			{Match: "staff:*", Private: true, Publish: app.Subscribers},
 			{Match: "if:*", SubscribeIf: `user == "7" || (has(claims.role) && claims.role == "boss")`, PublishIf: `data.ok`, Publish: app.Anyone},
 			{Match: "broken:*", SubscribeIf: `meta.role == "x"`, PublishIf: `meta.role == "x"`, Publish: app.Anyone},
+			{Match: "both:*", SubscribeHook: "backend", SubscribeIf: `user == "7"`},
 			{Match: "users:*", Publish: app.Users},
 			{Match: "presence-*"},
 		},
@@ -333,6 +334,8 @@ func TestSubscribeClient(t *testing.T) {
 		{name: "condition on the token", channel: "if:1", user: "8", token: jwt.MapClaims{"sub": "8", "channel": "if:1", "role": "boss"}, want: "yes"},
 		{name: "condition fails on the token", channel: "if:1", user: "8", token: jwt.MapClaims{"sub": "8", "channel": "if:1", "role": "x"}, want: "forbidden"},
 		{name: "condition that can't be told", channel: "broken:1", user: "7", want: "forbidden"},
+		{name: "hook and condition", channel: "both:1", user: "7", answer: ok, want: "yes", asked: true},
+		{name: "the hook is not asked for nothing", channel: "both:1", user: "8", answer: ok, want: "forbidden"},
 	} {
 		p := &application{answers: map[hook.Kind]string{hook.Subscribe: c.answer}}
 		who := client(c.user)

@@ -39,13 +39,16 @@ func (d *Decider) Subscribe(ctx context.Context, req *authz.Subscribe) authz.Dec
 	if !channel.AllowsUser(req.Channel, req.Client.User) {
 		return authz.Refuse(authz.Forbidden, "only the users in its name may subscribe to "+quote(req.Channel))
 	}
+	q := question(req.Client, req.Channel)
+	if req.Token == "" && !d.subscribeIf(a, e, q) { // before anybody is asked
+		return conditionFails()
+	}
 	decision, claims := d.subscribeClient(ctx, a, e, req)
 	if !decision.Allow {
 		return decision
 	}
-	q := question(req.Client, req.Channel)
 	q.Claims = claims
-	if !d.subscribeIf(a, e, q) {
+	if req.Token != "" && !d.subscribeIf(a, e, q) {
 		return conditionFails()
 	}
 	if e.Presence {
