@@ -48,17 +48,23 @@ func (d *Decider) subscribeSigned(ctx context.Context, req *authz.Subscribe) aut
 	if !decision.Allow || kind.User {
 		return decision
 	}
-	q := &rules.Question{Channel: req.Channel, Client: req.SocketID}
-	switch {
-	case decision.User != nil:
-		q.User, q.Info = decision.User.ID, decision.User.Info
-	case req.User != nil:
-		q.User, q.Info = req.User.ID, req.User.Info
+	user := decision.User
+	if user == nil {
+		user = req.User
 	}
-	if !d.subscribeIf(a, kind, q) {
+	if !d.subscribeIf(a, kind, signedQuestion(req, user)) {
 		return conditionFails()
 	}
 	return decision
+}
+
+// signedQuestion is what rules look at; user may be nil.
+func signedQuestion(req *authz.Subscribe, user *authz.User) *rules.Question {
+	q := &rules.Question{Channel: req.Channel, Client: req.SocketID}
+	if user != nil {
+		q.User, q.Info = user.ID, user.Info
+	}
+	return q
 }
 
 func (d *Decider) bySignature(ctx context.Context, a *app.App, kind app.Effective, req *authz.Subscribe) authz.Decision {
@@ -73,6 +79,9 @@ func (d *Decider) bySignature(ctx context.Context, a *app.App, kind app.Effectiv
 	case kind.Users && !kind.Private:
 		return authz.Decision{Allow: true}
 	case h != nil && req.Auth == "":
+		if !d.subscribeIf(a, kind, signedQuestion(req, req.User)) { // before anybody is asked
+			return conditionFails()
+		}
 		return d.signedByHook(ctx, a, h, kind, req)
 	case h == nil && !kind.Private:
 		return authz.Decision{Allow: true}

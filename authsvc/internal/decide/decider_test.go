@@ -416,6 +416,8 @@ func TestSubscribeSignedSeesHooksAndConditions(t *testing.T) {
 		{name: "presence of nobody", channel: "presence-hooked", answer: `{}`, want: "bad_data"},
 		{name: "condition", channel: "if:1", user: anna, want: "yes"},
 		{name: "condition fails", channel: "if:1", want: "forbidden"},
+		{name: "hook and condition", channel: "both:1", user: anna, answer: `{}`, want: "yes"},
+		{name: "condition fails, before the hook", channel: "both:1", want: "forbidden"}, // who would give no answer
 	} {
 		p := &application{answers: map[hook.Kind]string{hook.Subscribe: c.answer}}
 		d := deciderOn(apps, p).Subscribe(t.Context(), &authz.Subscribe{App: "9", SocketID: "1234.1234", Channel: c.channel, User: c.user, Auth: c.auth})
