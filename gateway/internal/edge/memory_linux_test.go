@@ -10,14 +10,21 @@ import (
 
 	"github.com/gobwas/ws"
 	"golang.org/x/sys/unix"
+
+	"github.com/carillon-rt/carillon/proto/channel"
 )
 
 // request is an upgrade and a subscription, sent at once.
 func request(t *testing.T, subscribe string) []byte {
 	t.Helper()
-	head := "GET /app/k?protocol=7&client=js&version=8.4.0&flash=false HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+	return requestTo(t, "/app/k?protocol=7&client=js&version=8.4.0&flash=false", subscribe)
+}
+
+func requestTo(t *testing.T, path, message string) []byte {
+	t.Helper()
+	head := "GET " + path + " HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 		"Origin: http://localhost\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-	frame, err := ws.CompileFrame(ws.MaskFrameInPlace(ws.NewTextFrame([]byte(subscribe))))
+	frame, err := ws.CompileFrame(ws.MaskFrameInPlace(ws.NewTextFrame([]byte(message))))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +58,12 @@ func bare(t *testing.T, to *unix.SockaddrInet4, request []byte) (fd int) {
 // answered reads until the subscription was answered.
 func answered(t *testing.T, fd int, buf []byte) {
 	t.Helper()
-	for got := buf[:0]; !bytes.Contains(got, []byte("subscription_succeeded")); {
+	answeredWith(t, fd, buf, "subscription_succeeded")
+}
+
+func answeredWith(t *testing.T, fd int, buf []byte, word string) {
+	t.Helper()
+	for got := buf[:0]; !bytes.Contains(got, []byte(word)); {
 		n, err := unix.Read(fd, buf[len(got):])
 		if err == unix.EINTR {
 			continue
@@ -101,6 +113,36 @@ func TestMemoryPerConnection(t *testing.T) {
 				t.Errorf("%d bytes per connection with one subscription, the budget is %d", per, c.max)
 			}
 		})
+	}
+}
+
+// The same for Centrifugo's clients, which have credentials, places and clocks.
+func TestMemoryPerCentrifugoConnection(t *testing.T) {
+	const first, n = 500, 2500
+	f, a := startCentrifugo(t)
+	a.forgets = true
+	fds := make([]int, 0, first+n)
+	defer func() {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+		f.until("all are gone", func() bool { s := f.edge.Stats(); return s.Opened == s.Closed })
+	}()
+	f.edge.Epoch(channel.Key{App: "1", Name: "log"}.Partition(partitions), "e")
+	var before int64
+	buf := make([]byte, 4096)
+	for i := range first + n {
+		if i == first {
+			before = heap()
+		}
+		commands := fmt.Sprintf("{\"id\":1,\"connect\":{\"token\":\"user-%d\"}}\n{\"id\":2,\"subscribe\":{\"channel\":\"log\"}}", i)
+		fds = append(fds, bare(t, target(f.addr), requestTo(t, "/connection/websocket", commands)))
+		answeredWith(t, fds[i], buf, `"id":2,"subscribe"`)
+	}
+	per := (heap() - before) / n
+	t.Logf("%d bytes per connection of a user with one recoverable subscription", per)
+	if per > 1300 {
+		t.Errorf("%d bytes per connection, the budget is 1300", per)
 	}
 }
 
