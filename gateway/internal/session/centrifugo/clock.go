@@ -182,6 +182,9 @@ func (s *Session) tickExpiry(now int64) int64 {
 // was the server who subscribed it.
 func (s *Session) tickSubscriptions(now int64) (next int64) {
 	for i := len(s.subs) - 1; i >= 0 && s.phase != closed; i-- {
+		if i >= len(s.subs) { // ending one may have ended others
+			continue
+		}
 		sub := &s.subs[i]
 		at := sub.deadline
 		if sub.state == session.Live {
