@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	codec "github.com/carillon-rt/carillon/gateway/internal/dialect/centrifugo"
 	"github.com/carillon-rt/carillon/gateway/internal/dialect/pusher"
 	"github.com/carillon-rt/carillon/gateway/internal/httphead"
 	"github.com/carillon-rt/carillon/proto/app"
@@ -91,15 +92,15 @@ type world struct {
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{t: t, r: rand.New(rand.NewPCG(seed, 7)), epoch: "e1", topics: map[string]*topic{}, counts: map[string]int{}}
 	apps, err := app.NewRegistry([]app.App{{
-		ID: "1", Keys: []app.Key{{Key: "k"}}, Watchlist: true,
-		Policies: []app.Policy{{Match: "durable-*", History: app.History{Size: 1000, TTL: time.Hour, Recover: true}}},
+		ID: "1", Keys: []app.Key{{Key: "k"}}, Watchlist: true, Centrifugo: app.Centrifugo{Enabled: true},
+		Policies: []app.Policy{{Match: "durable-*", History: app.History{Size: 1000, TTL: time.Hour, Recover: true}, Delta: true}},
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	e, err := New(Config{
-		Apps: apps, Protocols: []Protocol{Pusher(second{pusher.New("")}), Pusher(pusher.New(""))}, Loops: 2, Partitions: partitions,
-		NodeNumber: 7, Backbone: w, History: w, Roster: w, Watcher: w, Log: slog.New(slog.DiscardHandler),
+		Apps: apps, Protocols: []Protocol{Pusher(second{pusher.New("")}), Pusher(pusher.New("")), Centrifugo(codec.New(codec.JSON))}, Loops: 2, Partitions: partitions,
+		NodeNumber: 7, Backbone: w, Answers: &answers{forgets: true}, History: w, Roster: w, Watcher: w, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
