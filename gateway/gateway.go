@@ -206,13 +206,17 @@ func (g *Gateway) bind(addr net.Addr, err error) error {
 	return nil
 }
 
-// protocols is the list of those that clients can speak.
+// protocols is the list of those that clients can speak, those that most speak
+// first: a delivery has room for the encodings up to the last that is present.
 func protocols(cfg Config) []edge.Protocol {
 	p := pusher.New(cfg.PathPrefix)
 	fallback := pusher.Fallback{Pusher: p}
+	text, binary := centrifugo.New(centrifugo.JSON), centrifugo.New(centrifugo.Protobuf)
 	return []edge.Protocol{
-		edge.Pusher(p), edge.Pusher(fallback), edge.PusherIntroduced(pusher.SockJS{Fallback: fallback}),
-		edge.Centrifugo(centrifugo.New(centrifugo.JSON)), edge.Centrifugo(centrifugo.New(centrifugo.Protobuf)),
+		edge.Pusher(p), edge.Centrifugo(text), edge.Centrifugo(binary),
+		edge.Pusher(fallback), edge.PusherIntroduced(pusher.SockJS{Fallback: fallback}),
+		edge.CentrifugoHTTP(centrifugo.NewStream(text)), edge.CentrifugoHTTP(centrifugo.NewStream(binary)),
+		edge.CentrifugoHTTP(centrifugo.NewEvents(text)),
 	}
 }
 

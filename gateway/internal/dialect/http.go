@@ -69,6 +69,9 @@ type Request struct {
 	// Session is what the client calls its session, unique among those of all
 	// protocols. "" where the gateway names it.
 	Session string
+	// First is what a new session hears first, where the query says it; for Post
+	// to make messages of.
+	First []byte
 	// of Fixed
 	Status int
 	Type   string

@@ -233,12 +233,17 @@ func (k *carrier) tick(now, next int64) int64 {
 		k.c.conn.Abort("the client does not come back")
 		return 0
 	}
-	for _, at := range []int64{k.due, k.beat, k.gone} {
-		if at != 0 && (next == 0 || at < next) {
-			next = at
+	return k.soonest(next)
+}
+
+// soonest is the first of at, if it is not 0, and of what is due here.
+func (k *carrier) soonest(at int64) int64 {
+	for _, own := range []int64{k.due, k.beat, k.gone} {
+		if own != 0 && (at == 0 || own < at) {
+			at = own
 		}
 	}
-	return next
+	return at
 }
 
 // arm sets the client's timer after something has changed.

@@ -29,16 +29,21 @@ var (
 
 // Centrifugo is Centrifugo's protocol in the encoding of d.
 func Centrifugo(d *codec.Dialect) Protocol {
-	return Protocol{Protocol: d, birth: func(b *birth) *client { return newCentrifugoClient(d, b) }}
+	return Protocol{Protocol: d, birth: func(b *birth) *client { return newCentrifugoClient(d, "websocket", b) }}
 }
 
-func newCentrifugoClient(d *codec.Dialect, b *birth) *client {
+// CentrifugoHTTP is Centrifugo's protocol for clients without WebSockets.
+func CentrifugoHTTP(h *codec.HTTP) Protocol {
+	return Protocol{Protocol: h, http: h, birth: func(b *birth) *client { return newCentrifugoClient(h.Dialect, h.TransportName(), b) }}
+}
+
+func newCentrifugoClient(d *codec.Dialect, transport string, b *birth) *client {
 	c := &centrifugoClient{}
 	c.client = b.client(&c.session)
 	edge := b.h.edge
 	a := edge.cfg.Apps.ForCentrifugo(b.hello.Key, b.hello.Host)
 	opt := centrifugo.Options{
-		Transport: "websocket", Now: b.h.loop.Now(),
+		Transport: transport, Now: b.h.loop.Now(),
 		Random: scatter(uint64(edge.cfg.NodeNumber)<<32 ^ packed(b.conn.Handle())),
 	}
 	if a != nil {
@@ -81,7 +86,7 @@ func (c *centrifugoClient) Disconnect(why dialect.Reason, code int, reason strin
 func (c *centrifugoClient) Refused(why dialect.Reason) { c.h.stats.refused[why].Add(1) }
 
 // Wake implements centrifugo.Host.
-func (c *centrifugoClient) Wake(at int64) { c.conn.SetTimer(at) }
+func (c *centrifugoClient) Wake(at int64) { c.wake(at) }
 
 // Unix implements centrifugo.Host.
 func (c *centrifugoClient) Unix() int64 { return time.Now().Unix() }

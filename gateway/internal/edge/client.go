@@ -76,6 +76,14 @@ func (c *client) tick(now int64) {
 	}
 }
 
+// wake has tick called at a time, or earlier.
+func (c *client) wake(at int64) {
+	if c.carried {
+		at = c.carrier().soonest(at)
+	}
+	c.conn.SetTimer(at)
+}
+
 // hear takes one message of the client.
 func (c *client) hear(payload []byte) {
 	if c.closing {

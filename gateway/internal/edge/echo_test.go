@@ -55,7 +55,7 @@ func (e *echo) Request(head *httphead.Head) (dialect.Request, bool) {
 		name = e.base + "/" + name
 	}
 	first, _ := strings.CutPrefix(head.RawQuery, "first=")
-	return dialect.Request{Kind: kind, Session: name, Hello: dialect.Hello{Key: first}}, ok && known
+	return dialect.Request{Kind: kind, Session: name, First: []byte(first)}, ok && known
 }
 
 func (e *echo) Post(req *dialect.Request, body []byte) (dialect.Post, error) {
@@ -66,7 +66,7 @@ func (e *echo) Post(req *dialect.Request, body []byte) (dialect.Post, error) {
 		return all
 	}
 	if req.Kind != dialect.Send {
-		return dialect.Post{Messages: lines(req.Hello.Key + string(body))}, nil
+		return dialect.Post{Messages: lines(string(req.First) + string(body))}, nil
 	}
 	var p struct{ Node, Session, Data string }
 	if err := json.Unmarshal(body, &p); err != nil {

@@ -80,7 +80,7 @@ func (h *handler) excluded(turn []*hub.Delivery) []int32 {
 // sendSome sends to c what is meant for it.
 func sendSome(c *loop.Conn, deliveries []*hub.Delivery, enc uint8, floor hub.Floor) {
 	for _, d := range deliveries {
-		f := d.Frames[enc]
+		f := d.Frame(enc)
 		if f == nil || (d.Excludes && d.Exclude == c.Handle()) || !floor.Passes(d) {
 			continue
 		}
@@ -123,7 +123,7 @@ func (h *handler) differ(moves []move, g *hub.Group, turn []*hub.Delivery, floor
 // lastPublication is the last of a turn that has a frame, nil if there is none.
 func lastPublication(turn []*hub.Delivery, enc uint8) *hub.Delivery {
 	for i := len(turn) - 1; i >= 0; i-- {
-		if d := turn[i]; d.Frames[enc] != nil && d.IsPublication() {
+		if d := turn[i]; d.Frame(enc) != nil && d.IsPublication() {
 			return d
 		}
 	}
@@ -136,7 +136,7 @@ func joined(turn []*hub.Delivery, enc uint8) *hub.Frame {
 	var first *hub.Frame
 	n, size := 0, 0
 	for _, d := range turn {
-		if f := d.Frames[enc]; f != nil {
+		if f := d.Frame(enc); f != nil {
 			if n == 0 {
 				first = f
 			}
@@ -149,7 +149,7 @@ func joined(turn []*hub.Delivery, enc uint8) *hub.Frame {
 	}
 	bytes := make([]byte, 0, size)
 	for _, d := range turn {
-		if f := d.Frames[enc]; f != nil {
+		if f := d.Frame(enc); f != nil {
 			bytes = append(bytes, f.Bytes...)
 		}
 	}

@@ -25,9 +25,17 @@ type Delivery struct {
 	Excludes bool
 	// Tags are those of the publication; of channels with filters, else nil.
 	Tags []message.Tag
-	// Frames is indexed by encoding; nil where the encoding has no words for
-	// this kind, or no subscriber.
+	// Frames is indexed by encoding, as far as the encodings go that are present;
+	// nil where the encoding has no words for this kind, or no subscriber.
 	Frames []*Frame
+}
+
+// Frame is the delivery in an encoding, nil where there is none.
+func (d *Delivery) Frame(enc uint8) *Frame {
+	if int(enc) >= len(d.Frames) {
+		return nil
+	}
+	return d.Frames[enc]
 }
 
 // parcel is a Delivery with room for what it points to: most are in one

@@ -189,7 +189,8 @@ func (in *Interest) Deliver(partition int, pos message.Position, pub *message.Pu
 // post encodes a publication and hands it to the loops; version is the number
 // of a member event.
 func (in *Interest) post(e *entry, pos message.Position, pub *message.Publication, version uint64) {
-	d, differs := newParcel(len(in.Encodings)), false
+	present := (len(e.counts)+in.Loops-1)/in.Loops + 1 // and the differences of the last
+	d, differs := newParcel(min(present, len(in.Encodings))), false
 	d.Key, d.Kind, d.Position, d.Version = e.key, pub.Kind, pos, version
 	if pub.Exclude != "" {
 		d.Exclude, d.Excludes = in.Exclude(pub.Exclude)

@@ -59,7 +59,7 @@ func TestEncodesOncePerEncodingPresent(t *testing.T) {
 		t.Fatalf("posted %v", *got)
 	}
 	d := (*got)[0].d
-	if string(d.Frames[0].Bytes) != "ax" || string(d.Frames[1].Bytes) != "bx" || d.Frames[2] != nil {
+	if string(d.Frames[0].Bytes) != "ax" || string(d.Frames[1].Bytes) != "bx" || d.Frame(2) != nil {
 		t.Fatalf("frames %v", d.Frames)
 	}
 }

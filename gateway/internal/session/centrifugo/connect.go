@@ -219,8 +219,8 @@ func (s *Session) finish(now int64) {
 	if s.identity.refresher == client {
 		r.Expires, r.TTL = true, s.ttl(c.creds.ExpireAt)
 	}
-	if s.opt.Node != "" {
-		r.Session, r.Node = s.host.SocketID(), s.opt.Node
+	if node, id, ok := s.host.SessionID(); ok {
+		r.Session, r.Node = id, node
 	}
 	s.clock.pingAt = firstPing(now, s.opt.Random)
 	s.wake(s.clock.pingAt)

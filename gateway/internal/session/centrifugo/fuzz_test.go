@@ -43,8 +43,11 @@ type monkey struct {
 }
 
 func (m *monkey) SocketID() string { return "7.1" }
-func (m *monkey) Unix() int64      { return start + m.now/int64(time.Second) }
-func (m *monkey) Wake(int64)       { m.still("Wake") }
+
+// SessionID implements centrifugo.Transport.
+func (m *monkey) SessionID() (node, id string, ok bool) { return "", "", false }
+func (m *monkey) Unix() int64                           { return start + m.now/int64(time.Second) }
+func (m *monkey) Wake(int64)                            { m.still("Wake") }
 
 func (m *monkey) Refused(dialect.Reason) {}
 

@@ -30,6 +30,9 @@ type Host interface {
 type Transport interface {
 	// SocketID names the connection in the cluster.
 	SocketID() string
+	// SessionID is how requests of clients without a WebSocket find the session:
+	// its gateway, and a name that nobody else knows. ok is false for others.
+	SessionID() (node, id string, ok bool)
 	// Send queues one message; payload is copied.
 	Send(payload []byte)
 	// Disconnect closes after what was sent has been written; why is for

@@ -79,9 +79,7 @@ type Options struct {
 	Headers   map[string]string
 	// Random differs between connections: it scatters their pings.
 	Random uint64
-	// Node names the gateway for emulation, "" for transports that need none.
-	Node string
-	Now  int64
+	Now    int64
 }
 
 // Version is what connections are told of the server.

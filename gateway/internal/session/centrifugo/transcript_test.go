@@ -314,8 +314,11 @@ func (p *player) wish(format string, args ...any) {
 // The host's methods.
 
 func (p *player) SocketID() string { return "7.1" }
-func (p *player) Unix() int64      { return start + p.now/int64(time.Second) }
-func (p *player) Wake(at int64)    { p.wish("wake at %s", time.Duration(at)) }
+
+// SessionID implements centrifugo.Transport.
+func (p *player) SessionID() (node, id string, ok bool) { return "", "", false }
+func (p *player) Unix() int64                           { return start + p.now/int64(time.Second) }
+func (p *player) Wake(at int64)                         { p.wish("wake at %s", time.Duration(at)) }
 
 func (p *player) Send(payload []byte) {
 	if p.done {
