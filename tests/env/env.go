@@ -24,6 +24,7 @@ const (
 	AppID  = "1001"
 	Key    = "carillon-dev-key"
 	Secret = "carillon-dev-secret"
+	APIKey = "server-api-key" // of Centrifugo's server API
 )
 
 // Cluster is a running Carillon.
@@ -310,7 +311,7 @@ func (c *Cluster) yaml(n *Node, dir string) string {
 	p("      - {match: \"centrifugo:last-*\", cache_ttl: 5m, publish: anyone}")
 	p("      - {match: \"tags-*\", tags_filter: true}")
 	p("      - {match: \"open-*\", publish: anyone}")
-	p("    centrifugo: {enabled: true, anonymous: true, token: {hmac_secret: %s}}", Secret)
+	p("    centrifugo: {enabled: true, anonymous: true, token: {hmac_secret: %s}, api_keys: [{name: tests, secret: %s}]}", Secret, APIKey)
 	if c.cfg.hookURL != "" {
 		p("    webhooks: [{url: %q}]", c.cfg.hookURL)
 	}

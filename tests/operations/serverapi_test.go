@@ -17,8 +17,6 @@ import (
 	"github.com/carillon-rt/carillon/tests/env"
 )
 
-const serverAPIKey = "server-api-key"
-
 // serverAPI calls a method of the Centrifugo server API, decodes its result
 // into out, unless that is nil, and gives the code of its error.
 func serverAPI(t *testing.T, c *env.Cluster, method, params string, out any) (code int) {
@@ -28,7 +26,7 @@ func serverAPI(t *testing.T, c *env.Cluster, method, params string, out any) (co
 		t.Fatal(err)
 	}
 	req.Close = true
-	req.Header.Set("X-API-Key", serverAPIKey)
+	req.Header.Set("X-API-Key", env.APIKey)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -81,8 +79,7 @@ func TestServerAPI(t *testing.T) {
 	for name, how := range map[string]env.Option{"one process": env.Set(), "services apart": env.Apart(2)} {
 		t.Run(name, func(t *testing.T) {
 			c := env.Start(t, how,
-				env.Set("api.centrifugo_grpc.listen=127.0.0.1:0", "api.centrifugo_grpc.keyless_app="+env.AppID),
-				env.Config(fmt.Sprintf("    centrifugo: {api_keys: [{name: tests, secret: %s}]}\n", serverAPIKey)))
+				env.Set("api.centrifugo_grpc.listen=127.0.0.1:0", "api.centrifugo_grpc.keyless_app="+env.AppID))
 			var readers []*client.Client
 			for _, gateway := range c.Gateways {
 				readers = append(readers, subscribed(t, gateway, "durable-a", "plain"))
