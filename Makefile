@@ -39,7 +39,7 @@ build: ## build dist/carillon
 
 .PHONY: check
 check: static ## what must pass before every commit: formatting, vet, staticcheck, modules, short tests
-	packages=$$(go list work | grep -v -e /tests/e2e -e /tests/operations -e '/tests/chaos$$'); go test -short $$packages
+	packages=$$(go list work | grep -v -e /tests/e2e -e /tests/roadrunner -e /tests/operations -e '/tests/chaos$$'); go test -short $$packages
 
 .PHONY: static
 static: format vet lint modules rules
