@@ -28,7 +28,7 @@ type client struct {
 // in the data of connect, its cookie in the header.
 func connect(t *testing.T, gateway, session string) *client {
 	t.Helper()
-	c := &client{t: t, Client: centrifuge.NewProtobufClient("ws://"+gateway+"/connection/websocket", centrifuge.Config{
+	c := &client{t: t, Client: centrifuge.NewProtobufClient("ws://"+gateway+"/connection/websocket?app="+app, centrifuge.Config{
 		Data: fmt.Appendf(nil, `{"session":%q}`, session), Name: "shop", Version: "1.2",
 		Header: http.Header{"Cookie": {"sid=" + session}},
 	})}

@@ -24,6 +24,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/carillon-rt/carillon/tests/wire"
 )
 
 // patience is how long anything may take.
@@ -50,8 +52,8 @@ type Plugin struct {
 	Addr string
 
 	t      testing.TB
-	proxy  *Service
-	api    *Service
+	proxy  *wire.Service
+	api    *wire.Service
 	worker *Worker
 	conn   *grpc.ClientConn // to CentrifugoApi; nil before Use
 }
@@ -63,8 +65,8 @@ func Start(t testing.TB) (*Plugin, *Worker) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy := compile(t, "proxy.proto")
-	p := &Plugin{Addr: l.Addr().String(), t: t, proxy: proxy, api: compile(t, "api.proto"), worker: newWorker(t, proxy)}
+	proxy := wire.Proxy(t)
+	p := &Plugin{Addr: l.Addr().String(), t: t, proxy: proxy, api: wire.API(t), worker: newWorker(t, proxy)}
 	server := grpc.NewServer(grpc.UnknownServiceHandler(p.serve))
 	done := make(chan struct{})
 	go func() {
@@ -81,7 +83,7 @@ func Start(t testing.TB) (*Plugin, *Worker) {
 // serve passes one call on.
 func (p *Plugin) serve(_ any, stream grpc.ServerStream) error {
 	full, _ := grpc.MethodFromServerStream(stream)
-	method := p.proxy.method(full)
+	method := p.proxy.Method(full)
 	if method == nil {
 		return status.Errorf(codes.Unimplemented, "unknown method %s", full)
 	}
@@ -128,7 +130,7 @@ func (p *Plugin) Use(addr string) {
 // RPC, with a request in protobuf's text form.
 func (p *Plugin) Do(method, request string) (*dynamicpb.Message, error) {
 	p.t.Helper()
-	d := p.api.methods.ByName(protoreflect.Name(method))
+	d := p.api.Methods.ByName(protoreflect.Name(method))
 	if d == nil {
 		p.t.Fatalf("there is no method %s", method)
 	}
@@ -162,7 +164,7 @@ func (p *Plugin) do(method, message, text, response string) (*dynamicpb.Message,
 	}
 	ctx, cancel := context.WithTimeout(p.t.Context(), patience)
 	defer cancel()
-	return out, p.conn.Invoke(ctx, p.api.path(method), in, out)
+	return out, p.conn.Invoke(ctx, p.api.Path(method), in, out)
 }
 
 // MustDo is Do that fails the test if the call has no result.
@@ -172,8 +174,8 @@ func (p *Plugin) MustDo(method, request string) *dynamicpb.Message {
 	if err != nil {
 		p.t.Fatalf("%s {%s}: %v", method, request, err)
 	}
-	if code := field(out, "error.code").Uint(); code != 0 {
-		p.t.Fatalf("%s {%s}: error %d %s", method, request, code, str(out, "error.message"))
+	if code := wire.Field(out, "error.code").Uint(); code != 0 {
+		p.t.Fatalf("%s {%s}: error %d %s", method, request, code, wire.Text(out, "error.message"))
 	}
 	return out
 }

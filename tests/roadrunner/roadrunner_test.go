@@ -14,7 +14,11 @@ import (
 	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/leaktest"
 	"github.com/carillon-rt/carillon/tests/env"
+	"github.com/carillon-rt/carillon/tests/wire"
 )
+
+// app is the id of the application's app.
+const app = "2001"
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
@@ -24,12 +28,15 @@ func start(t *testing.T) (*env.Cluster, *Plugin, *Worker) {
 	t.Helper()
 	p, w := Start(t)
 	c := env.Start(t, env.Apart(2),
-		env.Set("api.centrifugo_grpc.listen=127.0.0.1:0", "api.centrifugo_grpc.keyless_app="+env.AppID, "api.centrifugo_grpc.roadrunner_disconnect=true"),
+		env.Set("api.centrifugo_grpc.listen=127.0.0.1:0", "api.centrifugo_grpc.keyless_app="+app, "api.centrifugo_grpc.roadrunner_disconnect=true"),
 		env.Config(fmt.Sprintf(`
+  - id: %q
+    keys: [{key: shop-key, secret: shop-secret}]
+    policies:
       - {match: "rr:*", history: {size: 100, ttl: 5m, recover: true}, presence: true, publish: subscribers, subscribe_hook: php, publish_hook: php, sub_refresh_hook: php}
     hooks: [{name: php, url: "grpc://%s", timeout: 5s, forward_headers: [Cookie], headers: {X-Shop: main}, include_meta: true}]
     centrifugo: {enabled: true, connect_hook: php, refresh_hook: php, rpc: [{match: "*", hook: php}]}
-`, p.Addr)))
+`, app, p.Addr)))
 	at, ok := c.API.Addresses()
 	if !ok || at.CentrifugoGRPC == "" {
 		t.Fatalf("the api node does not serve the server API over gRPC: %+v", at)
@@ -173,11 +180,11 @@ func TestCalls(t *testing.T) {
 
 	// The PHP SDK has skip_history on unless it is told otherwise.
 	p.MustDo("Publish", `channel: "rr:room" data: '{"n":0}' skip_history: true`)
-	at := field(p.MustDo("Publish", `channel: "rr:room" data: '{"n":1}' tags { key: "kind" value: "news" }`), "result.offset").Uint()
+	at := wire.Field(p.MustDo("Publish", `channel: "rr:room" data: '{"n":1}' tags { key: "kind" value: "news" }`), "result.offset").Uint()
 	if at == 0 {
 		t.Error("a publication of a channel with a history has no offset")
 	}
-	sent := field(p.MustDo("Broadcast", `channels: "rr:room" channels: "rr:other" data: '{"n":2}'`), "result.responses").List()
+	sent := wire.Field(p.MustDo("Broadcast", `channels: "rr:room" channels: "rr:other" data: '{"n":2}'`), "result.responses").List()
 	if sent.Len() != 2 {
 		t.Errorf("a broadcast to two channels has %d responses", sent.Len())
 	}
@@ -188,41 +195,41 @@ func TestCalls(t *testing.T) {
 	}
 
 	past := p.MustDo("History", `channel: "rr:room" limit: 10`)
-	kept := field(past, "result.publications").List()
-	if kept.Len() != 2 || str(kept.Get(0).Message(), "data") != `{"n":1}` || field(kept.Get(0).Message(), "offset").Uint() != at || str(kept.Get(1).Message(), "data") != `{"n":2}` {
+	kept := wire.Field(past, "result.publications").List()
+	if kept.Len() != 2 || wire.Text(kept.Get(0).Message(), "data") != `{"n":1}` || wire.Field(kept.Get(0).Message(), "offset").Uint() != at || wire.Text(kept.Get(1).Message(), "data") != `{"n":2}` {
 		t.Errorf("the history is %v, want what was published without skip_history, the first at %d", past, at)
 	}
-	if tag := field(kept.Get(0).Message(), "tags").Map().Get(mapKey("kind")); !tag.IsValid() || tag.String() != "news" {
+	if tag := wire.Field(kept.Get(0).Message(), "tags").Map().Get(wire.Key("kind")); !tag.IsValid() || tag.String() != "news" {
 		t.Errorf("the first publication of the history lost its tag: %v", past)
 	}
 
 	await.Within(t, patience, "both clients are present", func() bool {
-		return field(p.MustDo("PresenceStats", `channel: "rr:room"`), "result.num_clients").Uint() == 2
+		return wire.Field(p.MustDo("PresenceStats", `channel: "rr:room"`), "result.num_clients").Uint() == 2
 	})
 	stats := p.MustDo("PresenceStats", `channel: "rr:room"`)
-	if users := field(stats, "result.num_users").Uint(); users != 1 {
+	if users := wire.Field(stats, "result.num_users").Uint(); users != 1 {
 		t.Errorf("two clients of Ann are %d users", users)
 	}
-	present := field(p.MustDo("Presence", `channel: "rr:room"`), "result.presence").Map()
+	present := wire.Field(p.MustDo("Presence", `channel: "rr:room"`), "result.presence").Map()
 	for _, c := range []*client{one, two} {
-		info := present.Get(mapKey(c.id()))
+		info := present.Get(wire.Key(c.id()))
 		if !info.IsValid() {
 			t.Fatalf("presence lacks client %s: %v", c.id(), present)
 		}
 		for name, want := range map[string]string{"user": "42", "client": c.id(), "conn_info": `{"name":"Ann"}`, "chan_info": `{"role":"guest"}`} {
-			if got := str(info.Message(), name); got != want {
+			if got := wire.Text(info.Message(), name); got != want {
 				t.Errorf("presence has %s %q of client %s, want %q", name, got, c.id(), want)
 			}
 		}
 	}
 	await.Within(t, patience, "the channel is listed with both clients", func() bool {
-		channels := field(p.MustDo("Channels", `pattern: "rr:*"`), "result.channels").Map().Get(mapKey("rr:room"))
-		return channels.IsValid() && field(channels.Message(), "num_clients").Uint() == 2
+		channels := wire.Field(p.MustDo("Channels", `pattern: "rr:*"`), "result.channels").Map().Get(wire.Key("rr:room"))
+		return channels.IsValid() && wire.Field(channels.Message(), "num_clients").Uint() == 2
 	})
 	var clients uint64
-	nodes := field(p.MustDo("Info", ""), "result.nodes").List()
+	nodes := wire.Field(p.MustDo("Info", ""), "result.nodes").List()
 	for i := range nodes.Len() {
-		clients += field(nodes.Get(i).Message(), "num_clients").Uint()
+		clients += wire.Field(nodes.Get(i).Message(), "num_clients").Uint()
 	}
 	if clients != 2 {
 		t.Errorf("the nodes have %d clients, want 2", clients)
@@ -243,17 +250,17 @@ func TestCalls(t *testing.T) {
 
 	p.MustDo("HistoryRemove", `channel: "rr:room"`)
 	await.Within(t, patience, "the history is gone", func() bool {
-		return field(p.MustDo("History", `channel: "rr:room" limit: 10`), "result.publications").List().Len() == 0
+		return wire.Field(p.MustDo("History", `channel: "rr:room" limit: 10`), "result.publications").List().Len() == 0
 	})
 
 	p.MustDo("Disconnect", fmt.Sprintf(`user: "42" client: %q disconnect { code: 4503 reason: "closing time" reconnect: true }`, one.id()))
 	one.expect(`disconnected 4503 closing time`)
-	if out, err := p.DisconnectByPHP(`user: "42"`); err != nil || field(out, "error.code").Uint() != 0 {
+	if out, err := p.DisconnectByPHP(`user: "42"`); err != nil || wire.Field(out, "error.code").Uint() != 0 {
 		t.Errorf("a disconnect of the PHP SDK: %v, %v", out, err)
 	}
 	two.expect(`disconnected 3503 force disconnect`)
 	await.Within(t, patience, "nobody is present", func() bool {
-		return field(p.MustDo("PresenceStats", `channel: "rr:room"`), "result.num_clients").Uint() == 0
+		return wire.Field(p.MustDo("PresenceStats", `channel: "rr:room"`), "result.num_clients").Uint() == 0
 	})
 }
 
@@ -263,7 +270,7 @@ func TestCallsRefused(t *testing.T) {
 	_, p, _ := start(t)
 	for _, method := range []string{"BlockUser", "RevokeToken", "DeviceRegister", "SendPushNotification", "UpdateUserStatus"} {
 		out, err := p.DoUnknown(method)
-		if err != nil || field(out, "error.code").Uint() != 108 || str(out, "error.message") == "" {
+		if err != nil || wire.Field(out, "error.code").Uint() != 108 || wire.Text(out, "error.message") == "" {
 			t.Errorf("%s: %v, %v, want error 108 and what it is about", method, out, err)
 		}
 	}
@@ -282,7 +289,7 @@ func TestCallsRefused(t *testing.T) {
 		{"Disconnect", ``, 107},
 	} {
 		out, err := p.Do(c.method, c.request)
-		if err != nil || field(out, "error.code").Uint() != c.code {
+		if err != nil || wire.Field(out, "error.code").Uint() != c.code {
 			t.Errorf("%s {%s}: %v, %v, want error %d", c.method, c.request, out, err, c.code)
 		}
 	}

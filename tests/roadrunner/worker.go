@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/carillon-rt/carillon/kit/await"
+	"github.com/carillon-rt/carillon/tests/wire"
 )
 
 // requests are the messages that the PHP SDK reads, by the first entry of the
@@ -33,7 +34,7 @@ type Question struct {
 // asked. Any goroutine may use it.
 type Worker struct {
 	t     testing.TB
-	proxy *Service
+	proxy *wire.Service
 
 	mu sync.Mutex
 	// guarded by mu
@@ -41,7 +42,7 @@ type Worker struct {
 	asked   []Question
 }
 
-func newWorker(t testing.TB, proxy *Service) *Worker {
+func newWorker(t testing.TB, proxy *wire.Service) *Worker {
 	return &Worker{t: t, proxy: proxy, answers: map[string]string{}}
 }
 
@@ -69,7 +70,7 @@ func (w *Worker) exec(p Payload) ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("request type %s is not supported", of)
 	}
-	request, err := w.proxy.read(message+"Request", p.Body)
+	request, err := w.proxy.Read(message+"Request", p.Body)
 	if err != nil {
 		w.t.Errorf("a question of type %s: %v", of, err)
 		return nil, err

@@ -1,0 +1,64 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/carillon-rt/carillon/tests/env"
+	"github.com/carillon-rt/carillon/tests/hookapp"
+)
+
+const (
+	tokenSecret = "token-secret"
+	serverKey   = "server-api-key"
+	hookSubject = "tests.hooks"
+)
+
+// carriers are the ways in which the application is asked; each has an app of
+// that name whose hook is reached so.
+var carriers = []string{"http", "grpc", "nats"}
+
+// centrifugo starts two gateways and an application with an app for each of
+// the carriers.
+func centrifugo(t *testing.T, options ...env.Option) (c *env.Cluster, vars []string) {
+	t.Helper()
+	app := hookapp.New(t)
+	urls := map[string]string{"http": app.HTTP(), "grpc": app.GRPC(), "nats": "nats:" + hookSubject}
+	var yaml strings.Builder
+	for _, carrier := range carriers {
+		fmt.Fprintf(&yaml, `
+  - id: %[1]s
+    keys: [{key: key-%[1]s, secret: secret-%[1]s}]
+    client_events: true
+    hooks: [{name: app, url: %[2]q, timeout: 5s, include_meta: true}]
+    policies:
+      - {match: "chat:*", history: {size: 100, ttl: 5m, recover: true}, presence: true, join_leave: true, publish: subscribers, read_presence: subscribers, read_history: subscribers}
+      - {match: "news:*", history: {size: 100, ttl: 5m, recover: true}}
+      - {match: "ask:*", history: {size: 100, ttl: 5m, recover: true}, publish_hook: app, subscribe_hook: app, sub_refresh_hook: app}
+      - {match: "closed:*", private: true}
+      - {match: "ann:*", subscribe_if: 'user == "ann"', publish_if: 'user == "ann"', publish: subscribers}
+      - {match: "open:*", publish: anyone}
+    centrifugo:
+      enabled: true
+      known_namespaces: true
+      token: {hmac_secret: %[3]s}
+      api_keys: [{secret: %[4]s-%[1]s}]
+      connect_hook: app
+      refresh_hook: app
+      rpc: [{match: "*", hook: app}]
+`, carrier, urls[carrier], tokenSecret, serverKey)
+	}
+	c = env.Start(t, append(options, env.Apart(2), env.Config(yaml.String()))...)
+	app.NATS(c.NATS.URL(), hookSubject)
+	vars = append(environment(t, c, freePort(t)), "CARILLON_APPS="+strings.Join(carriers, ","), "CARILLON_TOKEN_SECRET="+tokenSecret, "CARILLON_SERVER_KEY="+serverKey)
+	return c, vars
+}
+
+// Centrifugo's SDKs with an application behind them.
+func TestCentrifugoSDKs(t *testing.T) {
+	_, vars := centrifugo(t)
+	t.Run("node", func(t *testing.T) {
+		run(t, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "centrifuge.hooks.mjs")
+	})
+}
