@@ -13,9 +13,9 @@ import (
 	"github.com/carillon-rt/carillon/proto/message"
 )
 
-// visit is one connection of a Centrifugo client of the model, with one
+// sojourn is one connection of a Centrifugo client of the model, with one
 // subscription that keeps its place: its own, or the server's.
-type visit struct {
+type sojourn struct {
 	*wsClient
 	tp       *topic
 	since    message.Position
@@ -39,17 +39,17 @@ type publication struct {
 	Offset message.Position
 }
 
-type subscribed struct {
+type subscription struct {
 	Epoch        string
 	Offset       message.Position
 	Recovered    bool
 	Publications []publication
 }
 
-// visit begins one, from where the last one ended.
-func (w *world) visit(last *visit) *visit {
+// sojourn begins one, from where the last one ended.
+func (w *world) sojourn(last *sojourn) *sojourn {
 	names := []string{"durable-a", "durable-b"}
-	v := &visit{wsClient: w.f.raw("/connection/websocket"), tp: w.topics[names[w.r.IntN(2)]], server: w.r.IntN(3) == 0}
+	v := &sojourn{wsClient: w.f.raw("/connection/websocket"), tp: w.topics[names[w.r.IntN(2)]], server: w.r.IntN(3) == 0}
 	v.cond = sync.NewCond(&v.mu)
 	epoch := w.epoch
 	if last != nil && last.answered && !last.failed {
@@ -78,13 +78,13 @@ func (w *world) visit(last *visit) *visit {
 	return v
 }
 
-func (v *visit) command(id int, name string, body any) {
+func (v *sojourn) command(id int, name string, body any) {
 	text, _ := json.Marshal(map[string]any{"id": id, name: body}) // can't fail
 	_ = wsutil.WriteClientText(v.conn, text)                      // its end is seen by read
 }
 
 // place is up to where the client has everything.
-func (v *visit) place() message.Position {
+func (v *sojourn) place() message.Position {
 	p := v.offset
 	for _, g := range v.got {
 		p = max(p, g.pos)
@@ -92,7 +92,7 @@ func (v *visit) place() message.Position {
 	return p
 }
 
-func (v *visit) read() {
+func (v *sojourn) read() {
 	for {
 		raw, err := wsutil.ReadServerText(v.conn)
 		v.mu.Lock()
@@ -108,12 +108,12 @@ func (v *visit) read() {
 	}
 }
 
-func (v *visit) hear(raw []byte) {
+func (v *sojourn) hear(raw []byte) {
 	var m struct {
 		ID        int
 		Error     *struct{ Code int }
-		Connect   *struct{ Subs map[string]subscribed }
-		Subscribe *subscribed
+		Connect   *struct{ Subs map[string]subscription }
+		Subscribe *subscription
 		Push      *struct{ Pub *publication }
 	}
 	if err := json.Unmarshal(raw, &m); err != nil {
@@ -138,14 +138,14 @@ func (v *visit) hear(raw []byte) {
 	}
 }
 
-func (v *visit) answer(s *subscribed) {
+func (v *sojourn) answer(s *subscription) {
 	v.answered, v.recovered, v.offset, v.epoch = true, s.Recovered, s.Offset, s.Epoch
 	for _, p := range s.Publications {
 		v.take(p)
 	}
 }
 
-func (v *visit) take(p publication) {
+func (v *sojourn) take(p publication) {
 	n, err := strconv.Atoi(strings.Trim(string(p.Data), `"`))
 	if err != nil {
 		v.faults = append(v.faults, "data "+string(p.Data))
@@ -155,7 +155,7 @@ func (v *visit) take(p publication) {
 
 // settle waits until everything that was said so far has been heard, and
 // compares it with what was published.
-func (w *world) settleVisits(visits []*visit) {
+func (w *world) settleVisits(visits []*sojourn) {
 	if err := w.f.edge.onLoops(w.t.Context(), func(*handler) {}); err != nil {
 		w.t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func (w *world) settleVisits(visits []*visit) {
 	}
 }
 
-func (w *world) check(v *visit) error {
+func (w *world) check(v *sojourn) error {
 	from := countItems(v.tp.items, v.offset)
 	switch {
 	case v.epoch != w.epoch:
@@ -214,7 +214,7 @@ func TestCentrifugoMissesNothingBetweenVisits(t *testing.T) {
 			for p := range partitions {
 				w.f.edge.Epoch(p, w.epoch)
 			}
-			visits := []*visit{w.visit(nil), w.visit(nil), w.visit(nil)}
+			visits := []*sojourn{w.sojourn(nil), w.sojourn(nil), w.sojourn(nil)}
 			for range steps {
 				i := w.r.IntN(len(visits))
 				switch n := w.r.IntN(100); {
@@ -226,10 +226,10 @@ func TestCentrifugoMissesNothingBetweenVisits(t *testing.T) {
 					w.answerOne()
 				case n < 97:
 					v := visits[i]
-					w.settleVisits([]*visit{v})
+					w.settleVisits([]*sojourn{v})
 					v.conn.Close()
 					v.mu.Lock()
-					visits[i] = w.visit(v)
+					visits[i] = w.sojourn(v)
 					v.mu.Unlock()
 				default:
 					w.settleVisits(visits)
