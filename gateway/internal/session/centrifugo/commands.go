@@ -67,7 +67,7 @@ func (s *Session) sendOn(id uint32, name string, data []byte, e *authz.Edited) {
 		for _, key := range slices.Sorted(maps.Keys(e.Tags)) {
 			pub.Tags = append(pub.Tags, message.Tag{Key: key, Value: e.Tags[key]})
 		}
-		pub.IdempotencyKey = e.IdempotencyKey
+		pub.IdempotencyKey, pub.Transient = e.IdempotencyKey, e.SkipHistory
 	}
 	s.send(pub, id, func(why dialect.Reason) {
 		if why != dialect.None {
