@@ -60,9 +60,13 @@ func settles(r schedule.Round) time.Duration {
 func (w *world) awaitMended() {
 	w.t.Helper()
 	var late process
+	done := false
 	defer func() {
-		if late != nil {
+		switch {
+		case late != nil:
 			w.explain(late)
+		case !done:
+			w.explainGossip()
 		}
 	}()
 	await.Within(w.t, mendedWithin, "everything is ready again", func() bool {
@@ -76,8 +80,8 @@ func (w *world) awaitMended() {
 				return false
 			}
 		}
-		late = nil
-		return w.allMeet()
+		late, done = nil, w.allMeet()
+		return done
 	})
 }
 

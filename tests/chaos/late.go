@@ -27,6 +27,13 @@ func (w *world) explain(p process) {
 	}
 }
 
+// explainGossip writes down whom each process sees.
+func (w *world) explainGossip() {
+	for _, n := range w.cluster.Nodes {
+		w.t.Logf("%s sees %v", n.Name, n.Sees())
+	}
+}
+
 func get(addr, path string) ([]byte, error) {
 	resp, err := http.Get(fmt.Sprintf("http://%s%s", addr, path))
 	if err != nil {

@@ -309,6 +309,7 @@ func (c *Cluster) yaml(n *Node, dir string) string {
 	p("      - {match: \"centrifugo:log-*\", history: {size: %d, ttl: %s, recover: true}, publish: anyone, read_history: anyone, delta: true}", c.cfg.kept, c.cfg.history)
 	p("      - {match: \"centrifugo:room-*\", presence: true, join_leave: true, read_presence: subscribers}")
 	p("      - {match: \"centrifugo:last-*\", cache_ttl: 5m, publish: anyone}")
+	p("      - {match: \"room:*\", presence: true, history: {size: 10, ttl: 1m, recover: true}}")
 	p("      - {match: \"tags-*\", tags_filter: true}")
 	p("      - {match: \"open-*\", publish: anyone}")
 	p("    centrifugo: {enabled: true, anonymous: true, token: {hmac_secret: %s}, api_keys: [{name: tests, secret: %s}]}", Secret, APIKey)

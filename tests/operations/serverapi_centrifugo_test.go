@@ -81,9 +81,7 @@ func (c *centrifugo) expect(parts ...string) string {
 // TestServerAPIOfCentrifugoClients: what backends order is done to clients of
 // Centrifugo's protocol, wherever they are.
 func TestServerAPIOfCentrifugoClients(t *testing.T) {
-	c := env.Start(t, env.Apart(2), env.Config(fmt.Sprintf(`      - {match: "room:*", presence: true, history: {size: 10, ttl: 1m, recover: true}}
-    centrifugo: {enabled: true, anonymous: true, api_keys: [{name: tests, secret: %s}]}
-`, env.APIKey)))
+	c := env.Start(t, env.Apart(2))
 	one, two := dialCentrifugo(t, c.Gateways[0]), dialCentrifugo(t, c.Gateways[1])
 	for _, cl := range []*centrifugo{one, two} {
 		cl.send(`{"id":2,"subscribe":{"channel":"room:1"}}`)
@@ -111,7 +109,9 @@ func TestServerAPIOfCentrifugoClients(t *testing.T) {
 	one.expect("push", `"extra"`, "for one")
 	serverAPI(t, c, "unsubscribe", fmt.Sprintf(`{"client":%q,"channel":"extra"}`, one.id), nil)
 	one.expect("push", "unsubscribe", `"extra"`)
-	var connections struct{ Connections map[string]struct{ Protocol string } }
+	var connections struct {
+		Connections map[string]struct{ Protocol string }
+	}
 	serverAPI(t, c, "connections", `{}`, &connections)
 	if len(connections.Connections) != 2 || connections.Connections[two.id].Protocol != "centrifugo" {
 		t.Errorf("connections are %+v", connections)
