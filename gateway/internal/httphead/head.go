@@ -6,6 +6,7 @@ package httphead
 
 import (
 	"iter"
+	"strconv"
 	"strings"
 )
 
@@ -149,4 +150,27 @@ func Parameter(rawQuery, name string) string {
 		}
 	}
 	return ""
+}
+
+// Unescape resolves the escapes of a query parameter: %XX, and + for a space.
+// What is no such escape stays as it is.
+func Unescape(s string) string {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
+		return s
+	}
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		if c == '+' {
+			c = ' '
+		}
+		if c == '%' && i+2 < len(s) {
+			if v, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
+				c = byte(v)
+				i += 2
+			}
+		}
+		out = append(out, c)
+	}
+	return string(out)
 }

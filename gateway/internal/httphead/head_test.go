@@ -162,3 +162,13 @@ func TestClone(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+func TestUnescape(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "plain": "plain", "%7B%22id%22%3a1%7d": `{"id":1}`, "a+b%2B": "a b+", "%": "%", "%4": "%4", "%zz%41": "%zzA", "%+1": "% 1",
+	} {
+		if got := Unescape(in); got != want {
+			t.Errorf("%q became %q, want %q", in, got, want)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -97,17 +96,13 @@ func (h *HTTP) Request(head *httphead.Head) (dialect.Request, bool) {
 	if path != h.path && !emulation || h.path == StreamPath && binary != h.Binary() {
 		return dialect.Request{}, false
 	}
-	req := dialect.Request{Kind: dialect.Stream}
-	query, err := url.ParseQuery(head.RawQuery)
-	if err == nil {
-		req.Hello = dialect.Hello{Host: head.Header("Host"), Key: query.Get("app")}
-	}
+	req := dialect.Request{Kind: dialect.Stream, Hello: dialect.Hello{Host: head.Header("Host"), Key: httphead.Parameter(head.RawQuery, "app")}}
 	switch {
 	case emulation && head.Method == "POST":
 		req.Kind = dialect.Send
 	case head.Method == "POST":
 	case head.Method == "GET" && h.path == EventsPath:
-		req.First = []byte(query.Get("cf_connect"))
+		req.First = []byte(httphead.Unescape(httphead.Parameter(head.RawQuery, "cf_connect")))
 	default:
 		return dialect.Request{Status: 405, Type: "text/plain; charset=utf-8", Header: "Allow: OPTIONS, POST\r\n", Body: "the method is POST\n"}, true
 	}
