@@ -354,9 +354,10 @@ func TestParkedConnectionsAge(t *testing.T) {
 }
 
 // portablePages is servePages on goroutines, as on systems without epoll.
-func portablePages(t *testing.T, p *pages) *server {
+func portablePages(t *testing.T, cfg Config, p *pages) *server {
 	t.Helper()
-	l, err := newOn[func()](Config{Log: quiet()}, p, netpoll.NewPortable())
+	cfg.Log = quiet()
+	l, err := newOn[func()](cfg, p, netpoll.NewPortable())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -369,7 +370,7 @@ func portablePages(t *testing.T, p *pages) *server {
 // TestParkingOverGoroutines: connections through pipes park too.
 func TestParkingOverGoroutines(t *testing.T) {
 	p := newPages()
-	s := portablePages(t, p)
+	s := portablePages(t, Config{}, p)
 	c := s.dial()
 	c.ask(postHello, `200 POST /a "hello"`)
 	c.write([]byte("POST /park HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n"))
@@ -386,4 +387,44 @@ func TestParkingOverGoroutines(t *testing.T) {
 	})
 	p.waitFor(t, "closed aborted 1006 enough")
 	await.True(t, "it is gone", func() bool { return s.loops[0].Stats().Connections == 0 })
+}
+
+// TestHandOverBehindAnAnswer: what was queued is written before the connection
+// is somebody else's.
+func TestHandOverBehindAnAnswer(t *testing.T) {
+	for name, start := range map[string]func(*testing.T, Config, *pages) *server{"descriptors": servePages, "goroutines": portablePages} {
+		t.Run(name, func(t *testing.T) {
+			handed := NewHandOverListener(&net.TCPAddr{}, 1)
+			p := newPages()
+			serve := p.request
+			p.request = func(c *Conn, head *Head) Verdict {
+				if head.Path == "/elsewhere" {
+					return Verdict{Action: HandOver}
+				}
+				return serve(c, head)
+			}
+			s := start(t, Config{HandOver: handed}, p)
+			for range 20 {
+				c := s.dial()
+				c.write([]byte(postHello + "GET /elsewhere HTTP/1.1\r\nHost: h\r\n\r\n"))
+				conn, err := handed.Accept()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n, err := conn.Read(make([]byte, 4096)); err != nil || n == 0 {
+					t.Fatalf("read %d bytes of the request, %v", n, err)
+				}
+				if _, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nelse"); err != nil {
+					t.Fatal(err)
+				}
+				c.wantAnswer(`200 POST /a "hello"`)
+				c.wantAnswer("200 else")
+				if !s.loops[0].TakeBack(conn, []byte(postHello)) { // and back again
+					t.Fatal("the loop does not take it back")
+				}
+				c.wantAnswer(`200 POST /a "hello"`)
+				_ = c.conn.Close()
+			}
+		})
+	}
 }

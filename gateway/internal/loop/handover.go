@@ -102,6 +102,16 @@ func (c *core) handOver(s *Conn, replay []byte) {
 		c.refuse(s, 404, "not found")
 		return
 	}
+	if s.dirty { // the answer to the request before it
+		c.writer.write(s)
+	}
+	if s.state != stateHead {
+		return // lost
+	}
+	if s.out != nil {
+		c.refuse(s, 503, "the answers before this one have not been read")
+		return
+	}
 	if !h.reserve() {
 		c.refuse(s, 503, "too many requests")
 		return

@@ -38,6 +38,7 @@ type Pipe struct {
 	blocked bool // the loop waits for room
 	shut    bool // CloseWrite when out is empty
 	closed  bool
+	given   bool // detached: the connection is somebody else's
 }
 
 // NewPipe wraps conn. At most 2 x outMax bytes are buffered for writing; group
@@ -133,13 +134,50 @@ func (p *Pipe) Close() {
 }
 
 // Detach ends the pipe and returns its connection. It may only be called
-// between a Recv and the Resume after it, before anything was sent.
+// between a Recv and the Resume after it. What was sent goes first: writes to
+// the connection wait for it.
 func (p *Pipe) Detach() net.Conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.closed, p.left = true, true
-	p.turn.Signal()
+	p.closed, p.left, p.given = true, true, true
+	p.turn.Broadcast()
+	if p.writing {
+		return &queued{Conn: p.conn, pipe: p}
+	}
 	return p.conn
+}
+
+// queued is a detached connection on which the pipe may still write.
+type queued struct {
+	net.Conn
+	pipe *Pipe
+}
+
+// Write implements net.Conn.
+func (q *queued) Write(b []byte) (int, error) {
+	if err := q.pipe.written(); err != nil {
+		return 0, err
+	}
+	return q.Conn.Write(b)
+}
+
+// CloseWrite ends the sending side where the connection can do that.
+func (q *queued) CloseWrite() error {
+	c, ok := q.Conn.(interface{ CloseWrite() error })
+	if err := q.pipe.written(); err != nil || !ok {
+		return err
+	}
+	return c.CloseWrite()
+}
+
+// written waits until the writer has ended.
+func (p *Pipe) written() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.writing {
+		p.turn.Wait()
+	}
+	return p.outErr
 }
 
 func (p *Pipe) read() {
@@ -207,6 +245,8 @@ func (p *Pipe) nextChunk() (chunk []byte, end func()) {
 	}
 	p.writing = false
 	switch {
+	case p.given:
+		p.turn.Broadcast()
 	case p.closed:
 		return nil, func() { _ = p.conn.Close() }
 	case p.shut:
