@@ -37,6 +37,13 @@ type answers struct {
 	past      *resume.Past
 }
 
+// set changes what it answers.
+func (a *answers) set(change func()) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	change()
+}
+
 func (a *answers) Decide(req any, answer func(authz.Decision)) {
 	a.mu.Lock()
 	if !a.forgets {
@@ -85,11 +92,17 @@ func (a *answers) Members(_ channel.Key, answer func([]presence.Member, error)) 
 }
 
 func (a *answers) Stream(_ channel.Key, _ resume.Keep, answer func(*resume.Past, message.Position, error)) {
-	answer(a.past, 9, nil)
+	answer(a.kept(), 9, nil)
 }
 
 // Past implements History.
-func (a *answers) Past(_ resume.Question, answer func(*resume.Past)) { answer(a.past) }
+func (a *answers) Past(_ resume.Question, answer func(*resume.Past)) { answer(a.kept()) }
+
+func (a *answers) kept() *resume.Past {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.past
+}
 
 // startCentrifugo starts an edge for both protocols.
 func startCentrifugo(t *testing.T) (*fixture, *answers) {
@@ -218,7 +231,10 @@ func (c *wsClient) read(op ws.OpCode) string {
 
 func TestCentrifugoServerSubscriptions(t *testing.T) {
 	f, a := startCentrifugo(t)
-	a.past = &resume.Past{Epoch: "e", Entries: []resume.Entry{{Position: message.At(4, 0), Publication: &message.Publication{Kind: message.Event, Data: []byte("4")}}}}
+	pub := &message.Publication{Kind: message.Event, Data: []byte("4")}
+	a.set(func() {
+		a.past = &resume.Past{Epoch: "e", Entries: []resume.Entry{{Position: message.At(4, 0), Publication: pub}}}
+	})
 	f.edge.Epoch(channel.Key{App: "1", Name: "log"}.Partition(partitions), "e")
 	f.publish("log", 5)
 	c := f.raw("/connection/websocket")
@@ -246,7 +262,7 @@ func TestCentrifugoLosesItsPlace(t *testing.T) {
 // A client gets what it has published before it is told that it is published.
 func TestCentrifugoPublishes(t *testing.T) {
 	f, a := startCentrifugo(t)
-	a.position = message.At(7, 0)
+	a.set(func() { a.position = message.At(7, 0) })
 	key := channel.Key{App: "1", Name: "log"}
 	f.edge.Epoch(key.Partition(partitions), "e")
 	f.edge.Start(key.Partition(partitions), message.At(1, 0))
@@ -288,9 +304,7 @@ func TestCentrifugoPresence(t *testing.T) {
 		pub.Kind, pub.UserID, pub.Data, pub.Version = message.MemberRemoved, `"9.9"`, nil, 3
 	})
 	c.expect(`{"push":{"channel":"room","leave":{"info":{"user":"43","client":"9.9"}}}}`)
-	a.mu.Lock()
-	a.members = []presence.Member{{ID: "9.9", RawID: `"9.9"`, Info: info}}
-	a.mu.Unlock()
+	a.set(func() { a.members = []presence.Member{{ID: "9.9", RawID: `"9.9"`, Info: info}} })
 	c.send(`{"id":4,"presence":{"channel":"room"}}`)
 	c.expect(`{"id":4,"presence":{"presence":{"9.9":{"user":"43","client":"9.9"}}}}`)
 	c.conn.Close()

@@ -120,7 +120,7 @@ func TestMemoryPerConnection(t *testing.T) {
 func TestMemoryPerCentrifugoConnection(t *testing.T) {
 	const first, n = 500, 2500
 	f, a := startCentrifugo(t)
-	a.forgets = true
+	a.set(func() { a.forgets = true })
 	fds := make([]int, 0, first+n)
 	defer func() {
 		for _, fd := range fds {
