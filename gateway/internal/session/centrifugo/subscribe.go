@@ -62,14 +62,14 @@ func (s *Session) mayNotAsk(b *codec.SubscribeRequest, eff *app.Effective) (dial
 	}
 	if b.Filter != nil {
 		if _, err := tagfilter.New(b.Filter); err != nil {
-			return dialect.BadEvent, "tf: " + err.Error()
+			return dialect.BadData, "tf: " + err.Error()
 		}
 	}
 	switch n := s.app.Limits.Subscriptions; {
 	case b.Type != 0:
 		return dialect.NotAvailable, "map and shared poll subscriptions are not offered"
 	case b.Filter != nil && (eff.Rules == nil || !eff.Rules.TagsFilter):
-		return dialect.BadEvent, "the channel takes no filters: see tags_filter of its policy"
+		return dialect.BadData, "the channel takes no filters: see tags_filter of its policy"
 	case s.find(b.Channel) >= 0:
 		return dialect.AlreadyDone, ""
 	case n > 0 && len(s.subs) >= n:
