@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -61,4 +62,18 @@ func TestCentrifugoSDKs(t *testing.T) {
 	t.Run("node", func(t *testing.T) {
 		run(t, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "centrifuge.hooks.mjs")
 	})
+	t.Run("python", func(t *testing.T) {
+		run(t, "../sdk/python", vars, python(), "-W", "ignore", "-m", "pytest", "-q", "-p", "no:cacheprovider", "centrifuge_test.py")
+	})
+}
+
+// A gateway dies under Centrifugo's clients.
+func TestCentrifugoFailover(t *testing.T) {
+	c, vars := centrifugo(t)
+	var pids []string
+	for _, g := range c.Gateways {
+		pids = append(pids, strconv.Itoa(g.PID()))
+	}
+	vars = append(vars, "CARILLON_GATEWAY_PIDS="+strings.Join(pids, ","))
+	run(t, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "centrifuge.failover.mjs")
 }
