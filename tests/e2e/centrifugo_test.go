@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"testing"
@@ -40,6 +43,7 @@ func centrifugo(t *testing.T, options ...env.Option) (c *env.Cluster, vars []str
       - {match: "closed:*", private: true}
       - {match: "ann:*", subscribe_if: 'user == "ann"', publish_if: 'user == "ann"', publish: subscribers}
       - {match: "open:*", publish: anyone}
+      - {match: "mixed-*", history: {size: 10000, ttl: 5m, recover: true}, publish: anyone}
     centrifugo:
       enabled: true
       known_namespaces: true
@@ -76,4 +80,38 @@ func TestCentrifugoFailover(t *testing.T) {
 	}
 	vars = append(vars, "CARILLON_GATEWAY_PIDS="+strings.Join(pids, ","))
 	run(t, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "centrifuge.failover.mjs")
+}
+
+// Clients of all dialects on one channel, while every gateway is restarted.
+func TestOneChannelInEveryDialect(t *testing.T) {
+	c, vars := centrifugo(t)
+	balancer := env.NewBalancer(t, publics(c)...)
+	asked, done := make(chan struct{}), make(chan struct{})
+	control := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		asked <- struct{}{}
+		<-done
+	}))
+	defer control.Close()
+	vars = append(vars, "CARILLON_BALANCER="+balancer.Addr(), "CARILLON_CONTROL="+control.URL)
+	ran := make(chan error, 1)
+	var out bytes.Buffer
+	go func() {
+		cmd := script(t.Context(), &out, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "dialects.roll.mjs")
+		ran <- cmd.Run()
+	}()
+	select {
+	case <-asked:
+		for i, g := range c.Gateways {
+			balancer.Use(c.Gateways[1-i].Public())
+			g.Stop()
+			g.Restart()
+			balancer.Use(publics(c)...)
+		}
+		close(done)
+	case err := <-ran:
+		t.Fatalf("the clients ended before the gateways were restarted: %v\n%s", err, out.String())
+	}
+	if err := <-ran; err != nil || !strings.Contains(out.String(), "pass 1") {
+		t.Fatalf("%v\n%s", err, out.String())
+	}
 }

@@ -5,7 +5,9 @@ package e2e
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -51,17 +53,23 @@ func TestSDKs(t *testing.T) {
 // run runs a command to its end and shows what it printed if it failed.
 func run(t *testing.T, dir string, vars []string, name string, args ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), vars...)
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	cmd := script(t.Context(), &out, dir, vars, name, args...)
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out.String())
 	}
 	if ran := out.String(); !strings.Contains(ran, "pass ") && !strings.Contains(ran, "passed") {
 		t.Fatalf("%s ran no test:\n%s", args[len(args)-1], ran)
 	}
+}
+
+// script is a command that writes to out what it prints.
+func script(ctx context.Context, out io.Writer, dir string, vars []string, name string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), vars...)
+	cmd.Stdout, cmd.Stderr = out, out
+	return cmd
 }
 
 func environment(t *testing.T, c *env.Cluster, hookPort int) []string {

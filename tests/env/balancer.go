@@ -12,7 +12,6 @@ import (
 // turn, whoever it comes from.
 type Balancer struct {
 	// immutable after NewBalancer
-	targets  []string
 	listener net.Listener
 	running  sync.WaitGroup
 
@@ -20,8 +19,9 @@ type Balancer struct {
 
 	mu sync.Mutex
 	// guarded by mu
-	closed bool
-	conns  map[net.Conn]struct{}
+	targets []string
+	closed  bool
+	conns   map[net.Conn]struct{}
 }
 
 // NewBalancer starts a balancer that ends with the test. Targets are host:port.
@@ -37,6 +37,20 @@ func NewBalancer(t testing.TB, targets ...string) *Balancer {
 	return b
 }
 
+// Use has the next connections go to these targets. Those that there are stay.
+func (b *Balancer) Use(targets ...string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.targets = targets
+}
+
+// target is whose turn it is.
+func (b *Balancer) target() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.targets[int(b.next.Add(1)-1)%len(b.targets)]
+}
+
 // Addr is host:port of the balancer.
 func (b *Balancer) Addr() string { return b.listener.Addr().String() }
 
@@ -49,7 +63,7 @@ func (b *Balancer) accept() {
 		if err != nil {
 			return // closed
 		}
-		target := b.targets[int(b.next.Add(1)-1)%len(b.targets)]
+		target := b.target()
 		b.running.Go(func() { b.serve(client, target) })
 	}
 }

@@ -53,10 +53,10 @@ export const subscriptionEvents = ["subscribed", "unsubscribed", "publication", 
 
 let turn = 0;
 /** A client of an app, on the gateways in turn, with what it says in `said`. */
-export function client(t, { app, encoding, at, ...options }) {
+export function client(t, { app, encoding, at, transports, ...options }) {
   const { Client } = encodings.find((e) => e.encoding === encoding);
   const gateway = at ?? env.gateways[turn++ % env.gateways.length];
-  const c = new Client(`ws://${gateway}/connection/websocket?app=${app}`, { websocket: WebSocket, minReconnectDelay: 20, maxReconnectDelay: 500, ...options });
+  const c = new Client(transports ?? `ws://${gateway}/connection/websocket?app=${app}`, { websocket: WebSocket, minReconnectDelay: 20, maxReconnectDelay: 500, ...options });
   c.said = listen(c, clientEvents);
   t.after(() => c.disconnect());
   c.connect();
