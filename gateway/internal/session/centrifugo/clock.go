@@ -188,7 +188,7 @@ func (s *Session) tickSubscriptions(now int64) (next int64) {
 		sub := &s.subs[i]
 		at := sub.deadline
 		if sub.state == session.Live {
-			at = s.subscriptionExpiry(sub)
+			at = sub.end()
 		}
 		switch {
 		case at == 0:
@@ -213,8 +213,8 @@ func (s *Session) tickSubscriptions(now int64) (next int64) {
 	return next
 }
 
-// subscriptionExpiry is when the time of a live subscription is over.
-func (s *Session) subscriptionExpiry(sub *subscription) int64 {
+// end is when the time of a live subscription is over.
+func (sub *subscription) end() int64 {
 	if sub.expireAt == 0 || sub.has(refreshes) {
 		return sub.expireAt
 	}

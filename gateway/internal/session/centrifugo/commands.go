@@ -34,7 +34,7 @@ func (s *Session) publish(id uint32, b *codec.PublishRequest) {
 		s.refuse(id, dialect.TooLarge, fmt.Sprintf("the data has %d bytes, at most %d are allowed", len(b.Data), limits.EventBytes))
 	case s.app.UnknownNamespace(b.Channel, eff):
 		s.refuse(id, dialect.NoChannel, "")
-	case eff.Encrypted || !channel.AllowsUser(b.Channel, s.identity.user) || !asks && !s.allows(access(eff.Rules, publishing), sub, mayPublish):
+	case eff.Encrypted || !channel.AllowsUser(b.Channel, s.identity.user) || !asks && !s.identity.allows(access(eff.Rules, publishing), sub, mayPublish):
 		s.refuse(id, dialect.Unauthorized, "")
 	case asks:
 		req := &authz.Publish{Client: s.about(), Channel: b.Channel, Data: kept(b.Data), Subscribed: sub != nil, Granted: sub != nil && sub.has(mayPublish)}
@@ -101,8 +101,8 @@ func access(p *app.Policy, what deed) app.Access {
 
 // allows says whether the client may do something on a channel, of which sub is
 // its live subscription: by policy, or by what came with the subscription.
-func (s *Session) allows(who app.Access, sub *subscription, bit flags) bool {
-	return who.Allows(s.identity.user, sub != nil) || sub != nil && sub.has(bit)
+func (i *identity) allows(who app.Access, sub *subscription, bit flags) bool {
+	return who.Allows(i.user, sub != nil) || sub != nil && sub.has(bit)
 }
 
 // mayNotSee answers a question about presence that may not be asked.
@@ -120,7 +120,7 @@ func (s *Session) mayNotSee(id uint32, name string) bool {
 		s.refuse(id, dialect.NoChannel, "")
 	case !eff.Presence && (eff.Rules == nil || !eff.Rules.Presence):
 		s.refuse(id, dialect.NotAvailable, "the channel has no presence: see presence of its policy")
-	case !channel.AllowsUser(name, s.identity.user) || !s.allows(who, sub, maySee):
+	case !channel.AllowsUser(name, s.identity.user) || !s.identity.allows(who, sub, maySee):
 		s.refuse(id, dialect.Unauthorized, "")
 	default:
 		return false
@@ -184,7 +184,7 @@ func (s *Session) history(id uint32, b *codec.HistoryRequest) {
 	case eff.History.Size == 0:
 		s.refuse(id, dialect.NotAvailable, "the channel keeps no history: see history of its policy")
 		return
-	case !channel.AllowsUser(b.Channel, s.identity.user) || !s.allows(access(eff.Rules, readingHistory), sub, mayRead):
+	case !channel.AllowsUser(b.Channel, s.identity.user) || !s.identity.allows(access(eff.Rules, readingHistory), sub, mayRead):
 		s.refuse(id, dialect.Unauthorized, "")
 		return
 	}
@@ -295,9 +295,9 @@ func (s *Session) refreshed(id uint32, d *authz.Decision, now int64) {
 
 // sameSubs says whether new credentials give no other subscriptions than the
 // client has; credentials that give none leave them.
-func (s *Session) sameSubs(creds *authz.Credentials) bool {
+func (t *table) sameSubs(creds *authz.Credentials) bool {
 	for name := range creds.Subs {
-		if i := s.find(name); i < 0 || !s.subs[i].has(byServer) {
+		if i := t.find(name); i < 0 || !t.subs[i].has(byServer) {
 			return false
 		}
 	}

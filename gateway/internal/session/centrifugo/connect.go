@@ -48,7 +48,7 @@ const (
 func (s *Session) begin(id uint32, b *codec.ConnectRequest) {
 	s.phase = connecting
 	s.connect = &connect{id: id, deadline: s.due, places: b.Subs}
-	s.identity.emulated = s.emulated(b.Headers)
+	s.identity.emulated = emulated(s.app.EmulatedHeaders(), b.Headers)
 	req := &authz.Connect{
 		Client: s.about(), Token: b.Token, Data: kept(b.Data), Name: b.Name, Version: b.Version, Channels: slices.Sorted(maps.Keys(b.Subs)),
 	}
@@ -58,7 +58,7 @@ func (s *Session) begin(id uint32, b *codec.ConnectRequest) {
 }
 
 // emulated are those of the client's own headers that some hook may see.
-func (s *Session) emulated(headers map[string]string) map[string]string {
+func emulated(names []string, headers map[string]string) map[string]string {
 	if len(headers) == 0 {
 		return nil
 	}
@@ -67,7 +67,7 @@ func (s *Session) emulated(headers map[string]string) map[string]string {
 	for name, value := range headers {
 		name = strings.ToLower(name)
 		size += len(name) + len(value)
-		if size > headerBytesMax || !slices.Contains(s.app.EmulatedHeaders(), name) {
+		if size > headerBytesMax || !slices.Contains(names, name) {
 			continue
 		}
 		if kept == nil {

@@ -3,7 +3,6 @@ package centrifugo
 import (
 	"bytes"
 	"iter"
-	"sync"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	codec "github.com/carillon-rt/carillon/gateway/internal/dialect/centrifugo"
@@ -31,17 +30,15 @@ const (
 // does nothing.
 type Session struct {
 	// immutable after New
-	dialect *codec.Dialect
-	host    Host
-	app     *app.App
-	opt     Options
+	voice
+	app *app.App
+	opt Options
 
 	phase    phase
 	identity identity
 	clock    clock
 
-	subs   []subscription
-	byName map[string]int32 // index into subs, nil while these are few
+	table
 
 	connect *connect // until connected
 	calls   []call   // questions that are not answered yet
@@ -95,7 +92,7 @@ func New(d *codec.Dialect, a *app.App, opt Options, host Host) *Session {
 
 // Init is New for a session that is part of something else.
 func (s *Session) Init(d *codec.Dialect, a *app.App, opt Options, host Host) {
-	*s = Session{dialect: d, host: host, app: a, opt: opt, clock: clock{opened: opt.Now, active: opt.Now}}
+	*s = Session{voice: voice{dialect: d, host: host}, app: a, opt: opt, clock: clock{opened: opt.Now, active: opt.Now}}
 	if a == nil && opt.Refuse == dialect.None {
 		s.opt.Refuse = dialect.AppUnknown
 	}
@@ -121,14 +118,14 @@ func (s *Session) shut(why dialect.Reason, code int, text string) {
 	if s.phase == closed {
 		return
 	}
-	s.phase = closed
+	s.phase, s.silent = closed, true
 	s.host.Disconnect(why, code, codec.CloseReason(text))
 }
 
 // Gone ends a session whose transport is gone. It asks the host for nothing:
 // whoever calls it cleans up what the session had attached.
 func (s *Session) Gone() {
-	s.phase = closed
+	s.phase, s.silent = closed, true
 	s.subs, s.byName, s.calls, s.connect = nil, nil, nil, nil
 }
 
@@ -233,26 +230,6 @@ func (s *Session) bad(text string) {
 	s.shut(dialect.Malformed, 3501, "bad request: "+text)
 }
 
-// reply answers a command.
-func (s *Session) reply(id uint32, r codec.Result) {
-	s.say(func(dst []byte) []byte { return s.dialect.AppendReply(dst, &codec.Reply{ID: id, Result: r}) })
-}
-
-// refuse answers a command with the protocol's error for why. text says what
-// is wrong and what would be right, "" leaves it to the protocol.
-func (s *Session) refuse(id uint32, why dialect.Reason, text string) {
-	e := codec.ErrorOf(why)
-	if text != "" {
-		e.Message += ": " + text
-	}
-	s.refuseWith(id, why, &e)
-}
-
-func (s *Session) refuseWith(id uint32, why dialect.Reason, e *codec.Error) {
-	s.host.Refused(why)
-	s.say(func(dst []byte) []byte { return s.dialect.AppendReply(dst, &codec.Reply{ID: id, Error: e}) })
-}
-
 // denied tells what the authorization service said no to: in the application's
 // own words if it has any.
 func (s *Session) denied(id uint32, d *authz.Decision) {
@@ -272,28 +249,6 @@ func reasonOf(d *authz.Decision) dialect.Reason {
 		return dialect.Unavailable
 	}
 	return dialect.ReasonOf(d.Reason)
-}
-
-func (s *Session) push(channel string, p codec.Push) {
-	s.say(func(dst []byte) []byte { return s.dialect.AppendPush(dst, channel, p) })
-}
-
-// buffers are for messages to single clients: a session keeps none.
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
-// bufferBytesMax is how large a buffer is kept.
-const bufferBytesMax = 64 << 10
-
-func (s *Session) say(appendTo func(dst []byte) []byte) {
-	if s.phase == closed {
-		return
-	}
-	buf := buffers.Get().(*[]byte)
-	*buf = appendTo((*buf)[:0])
-	s.host.Send(*buf)
-	if cap(*buf) <= bufferBytesMax {
-		buffers.Put(buf)
-	}
 }
 
 // about is the connection as the authorization service is told of it.

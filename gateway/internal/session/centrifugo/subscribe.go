@@ -127,7 +127,7 @@ func (s *Session) attach(i int, b *codec.SubscribeRequest, g *authz.Grant, wait 
 	sub.pending = &pending{
 		data: g.Data, expireUnix: g.ExpireAt, recovering: b.Recover, unrecovered: b.Flag&codec.FlagUnrecoverable != 0,
 	}
-	how := session.Attach{Cache: sub.has(cached), Inline: true, Wait: wait, View: s.view(sub, b, &eff)}
+	how := session.Attach{Cache: sub.has(cached), Inline: true, Wait: wait, View: viewOf(sub, b, &eff)}
 	how.Filter = sub.pending.filter
 	if sub.has(present) {
 		if how.Member = s.member(sub, &eff); how.Member == nil {
@@ -141,9 +141,9 @@ func (s *Session) attach(i int, b *codec.SubscribeRequest, g *authz.Grant, wait 
 	s.host.Attach(sub.name, how)
 }
 
-// view chooses how a subscription is told of publications: by differences where
+// viewOf chooses how a subscription is told of publications: by differences where
 // the client asks for them and gets all publications that they are between.
-func (s *Session) view(sub *subscription, b *codec.SubscribeRequest, eff *app.Effective) uint8 {
+func viewOf(sub *subscription, b *codec.SubscribeRequest, eff *app.Effective) uint8 {
 	if b.Filter != nil {
 		sub.pending.filter, _ = tagfilter.New(b.Filter) // it was checked before
 	}
@@ -254,20 +254,20 @@ func (s *Session) result(sub *subscription, r *session.Attached) *codec.Subscrib
 		}
 	}
 	if sub.has(cached) {
-		s.addCached(sub, result, r)
+		sub.addCached(result, r)
 	}
 	return result
 }
 
 // addCached gives the channel's last value, unless the client has it. Where
 // that is all there is, it is what recovery gives.
-func (s *Session) addCached(sub *subscription, result *codec.SubscribeResult, r *session.Attached) {
+func (s *subscription) addCached(result *codec.SubscribeResult, r *session.Attached) {
 	if !result.Recoverable {
 		result.Recoverable, result.Epoch, result.Offset = true, r.CachedAt.Epoch, uint64(r.CachedAt.Position)
 		result.Recovered = result.WasRecovering && r.Cached != nil
 	}
 	if r.Cached != nil {
-		sub.pending.add(result, r.CachedAt.Position, r.Cached)
+		s.pending.add(result, r.CachedAt.Position, r.Cached)
 	}
 }
 

@@ -50,65 +50,74 @@ func (s *subscription) set(bit flags, is bool) {
 	}
 }
 
+// table is the subscriptions of a connection.
+type table struct {
+	subs   []subscription
+	byName map[string]int32 // index into subs, nil while these are few
+}
+
 // indexFrom is the number of subscriptions above which names are looked up in
 // a map. Below, comparing strings one by one is as fast and costs no memory.
 const indexFrom = 16
 
 // find gives the index of a channel's subscription, -1 if there is none.
-func (s *Session) find(name string) int {
-	if s.byName != nil {
-		if i, ok := s.byName[name]; ok {
+func (t *table) find(name string) int {
+	if t.byName != nil {
+		if i, ok := t.byName[name]; ok {
 			return int(i)
 		}
 		return -1
 	}
-	for i := range s.subs {
-		if s.subs[i].name == name {
+	for i := range t.subs {
+		if t.subs[i].name == name {
 			return i
 		}
 	}
 	return -1
 }
 
-// live gives the live subscription of a channel, nil if there is none.
-func (s *Session) liveOn(name string) *subscription {
-	if i := s.find(name); i >= 0 && s.subs[i].state == session.Live {
-		return &s.subs[i]
+// liveOn gives the live subscription of a channel, nil if there is none.
+func (t *table) liveOn(name string) *subscription {
+	if i := t.find(name); i >= 0 && t.subs[i].state == session.Live {
+		return &t.subs[i]
 	}
 	return nil
 }
 
-func (s *Session) add(sub subscription) {
-	s.subs = append(s.subs, sub)
+func (t *table) add(sub subscription) {
+	t.subs = append(t.subs, sub)
 	switch {
-	case s.byName != nil:
-		s.byName[sub.name] = int32(len(s.subs) - 1)
-	case len(s.subs) > indexFrom:
-		s.byName = make(map[string]int32, 2*indexFrom)
-		for i := range s.subs {
-			s.byName[s.subs[i].name] = int32(i)
+	case t.byName != nil:
+		t.byName[sub.name] = int32(len(t.subs) - 1)
+	case len(t.subs) > indexFrom:
+		t.byName = make(map[string]int32, 2*indexFrom)
+		for i := range t.subs {
+			t.byName[t.subs[i].name] = int32(i)
 		}
 	}
 }
 
-// remove drops subscription i and what was attached for it; the last one takes
-// its place.
-func (s *Session) remove(i int) {
-	name, attached := s.subs[i].name, s.subs[i].state != session.Authorizing
-	last := len(s.subs) - 1
-	if s.byName != nil {
-		delete(s.byName, name)
+// take takes subscription i out; the last one takes its place.
+func (t *table) take(i int) subscription {
+	sub, last := t.subs[i], len(t.subs)-1
+	if t.byName != nil {
+		delete(t.byName, sub.name)
 		if i != last {
-			s.byName[s.subs[last].name] = int32(i)
+			t.byName[t.subs[last].name] = int32(i)
 		}
 	}
-	s.subs[i] = s.subs[last]
-	s.subs[last] = subscription{}
-	s.subs = s.subs[:last]
+	t.subs[i] = t.subs[last]
+	t.subs[last] = subscription{}
+	t.subs = t.subs[:last]
 	if last == 0 {
-		s.subs, s.byName = nil, nil
+		t.subs, t.byName = nil, nil
 	}
-	if attached {
-		s.host.Detach(name)
+	return sub
+}
+
+// remove drops subscription i and what was attached for it.
+func (s *Session) remove(i int) {
+	if sub := s.take(i); sub.state != session.Authorizing {
+		s.host.Detach(sub.name)
 	}
 }
