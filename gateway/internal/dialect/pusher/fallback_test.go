@@ -38,6 +38,7 @@ func TestRequestsOfFallbacks(t *testing.T) {
 		"GET /pusher/app/k":                                        {},
 		"POST /apps/1/events":                                      {},
 		"POST /pusherapp/k/12/abc/xhr":                             {},
+		"POST /ws/apps/1/events":                                   {},
 		"POST /pusher/auth":                                        {},
 	} {
 		method, target, _ := strings.Cut(request, " ")

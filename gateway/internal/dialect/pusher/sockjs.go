@@ -51,7 +51,7 @@ func (s SockJS) Request(head *httphead.Head) (dialect.Request, bool) {
 		return dialect.Request{Status: 200, Type: "application/json; charset=UTF-8", Body: info}, true
 	}
 	parts := strings.Split(path[1:], "/")
-	if len(parts) != 3 || parts[0] == "app" {
+	if len(parts) != 3 || !strings.HasPrefix(parts[2], "xhr") { // such as the API's /apps/1/events
 		return dialect.Request{}, false
 	}
 	return receiver(head, "sockjs/", parts[0], parts[1], parts[2])
