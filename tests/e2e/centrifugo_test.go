@@ -43,6 +43,9 @@ func centrifugo(t *testing.T, options ...env.Option) (c *env.Cluster, vars []str
       - {match: "closed:*", private: true}
       - {match: "ann:*", subscribe_if: 'user == "ann"', publish_if: 'user == "ann"', publish: subscribers}
       - {match: "open:*", publish: anyone}
+      - {match: "shut-*", private: true, publish: subscribers, presence: true, read_presence: subscribers, read_history: subscribers, history: {size: 10, ttl: 5m, recover: true}}
+      - {match: "asked-*", subscribe_hook: app}
+      - {match: "just-ann-*", subscribe_if: 'user == "ann"'}
       - {match: "mixed-*", history: {size: 10000, ttl: 5m, recover: true}, publish: anyone}
     centrifugo:
       enabled: true
@@ -65,6 +68,9 @@ func TestCentrifugoSDKs(t *testing.T) {
 	_, vars := centrifugo(t)
 	t.Run("node", func(t *testing.T) {
 		run(t, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "centrifuge.hooks.mjs")
+	})
+	t.Run("doors", func(t *testing.T) {
+		run(t, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "dialects.doors.mjs")
 	})
 	t.Run("python", func(t *testing.T) {
 		run(t, "../sdk/python", vars, python(), "-W", "ignore", "-m", "pytest", "-q", "-p", "no:cacheprovider", "centrifuge_test.py")

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -23,7 +24,8 @@ const bodyMax = 1 << 20
 
 // App is the application. It answers any number of requests at a time.
 //
-// A question whose data has "answer" is answered with that. refresh and
+// A question about a channel whose name has "refused" in it is answered with
+// an error. One whose data has "answer" is answered with that. refresh and
 // sub_refresh have no data: their answers are what the connection's meta has
 // under these names. In answers, "expire_in" stands for an "expire_at" in so
 // many seconds. A call of the method "asked" gets the list of questions about
@@ -41,10 +43,11 @@ func New(t testing.TB) *App { return &App{t: t, asked: map[string][]string{}} }
 
 // question has the fields of all requests that the application looks at.
 type question struct {
-	Client string
-	Method string
-	Data   json.RawMessage
-	Meta   map[string]json.RawMessage
+	Client  string
+	Channel string
+	Method  string
+	Data    json.RawMessage
+	Meta    map[string]json.RawMessage
 }
 
 // answer answers a question of a kind such as sub_refresh; request and answer
@@ -61,6 +64,9 @@ func (a *App) answer(kind string, request []byte) []byte {
 		return result(a.asked[q.Client])
 	}
 	a.asked[q.Client] = append(a.asked[q.Client], kind)
+	if strings.Contains(q.Channel, "refused") {
+		return []byte(`{"error":{"code":1003,"message":"not yours"}}`)
+	}
 	script := q.Meta[kind]
 	if script == nil {
 		var data struct{ Answer json.RawMessage }
