@@ -69,6 +69,9 @@ func TestCentrifugoSDKs(t *testing.T) {
 	t.Run("node", func(t *testing.T) {
 		run(t, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "centrifuge.hooks.mjs")
 	})
+	t.Run("browser", func(t *testing.T) {
+		run(t, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "centrifuge.browser.mjs")
+	})
 	t.Run("doors", func(t *testing.T) {
 		run(t, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "dialects.doors.mjs")
 	})
