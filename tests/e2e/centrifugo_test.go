@@ -39,6 +39,7 @@ func centrifugo(t *testing.T, options ...env.Option) (c *env.Cluster, vars []str
     policies:
       - {match: "chat:*", history: {size: 100, ttl: 5m, recover: true}, presence: true, join_leave: true, publish: subscribers, read_presence: subscribers, read_history: subscribers}
       - {match: "news:*", history: {size: 100, ttl: 5m, recover: true}}
+      - {match: "delta:*", history: {size: 100, ttl: 5m, recover: true}, delta: true}
       - {match: "ask:*", history: {size: 100, ttl: 5m, recover: true}, publish_hook: app, subscribe_hook: app, sub_refresh_hook: app}
       - {match: "closed:*", private: true}
       - {match: "ann:*", subscribe_if: 'user == "ann"', publish_if: 'user == "ann"', publish: subscribers}

@@ -55,12 +55,12 @@ async function join({ transports, emulationEndpoint, token, channel, binary }) {
   return connected;
 }
 
-for (const { name, script, transports, used } of ways) {
-  test(`chromium, ${name}: two windows hear each other and the server`, async (t) => {
-    const done = cleaner(t);
-    const pages = await site();
-    done(pages.close);
-    const context = await browser(t);
+test("chromium", async (t) => {
+  const done = cleaner(t);
+  const pages = await site();
+  done(pages.close);
+  const context = await browser(t);
+  for (const { name, script, transports, used } of ways) await t.test(`${name}: two windows hear each other and the server`, async () => {
     const channel = unique("chat:");
     const open = async (user) => {
       const page = await context.newPage();
@@ -87,5 +87,6 @@ for (const { name, script, transports, used } of ways) {
     assert.deepEqual(await ann.evaluate(() => window.heard), [{ html: "<i>&</i> 🎉" }, 2, 3]);
     await ben.close(); // the page tells nobody
     await until(async () => (await api(app, "presence_stats", { channel })).num_clients === 1, "only Ann is there", 30_000);
+    await ann.close();
   });
-}
+});

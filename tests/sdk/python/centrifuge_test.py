@@ -215,6 +215,30 @@ def test_what_was_missed_comes_after_a_reconnect(within):
     within(test)
 
 
+def test_differences_add_up(within):
+    async def test(world):
+        channel = unique("delta:")
+        c, _ = await world.signed_in()
+        _, heard = await world.subscribe(c, channel, delta=centrifuge.DeltaType.FOSSIL)
+        await heard.next("on_subscribed")
+        document = {"title": "same " * 100, "n": 0}
+        differences = 0
+        for n in range(6):
+            if n == 3:
+                await c.disconnect()
+            document = {**document, "n": n}
+            await api(world.app, "publish", channel=channel, data=document)
+            if n == 3:
+                await c.connect()
+                assert (await heard.next("on_subscribed")).recovered
+            pub = (await heard.next("on_publication")).pub
+            assert world.decode(pub.data) == document
+            differences += pub.delta
+        assert differences > 0
+
+    within(test)
+
+
 def test_hooks_decide_and_answer_calls(within):
     async def test(world):
         channel = unique("ask:")
