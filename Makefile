@@ -96,7 +96,7 @@ e2e: e2e-deps build ## only the tests of module tests: several processes, real S
 .PHONY: e2e-race
 e2e-race: e2e-deps ## the real SDKs against a binary with the race detector, which ends at the first race
 	go build -race -o $(DIST)/carillon-race ./standalone/cmd/carillon
-	GORACE=halt_on_error=1 CARILLON_BIN=$(DIST)/carillon-race go test -count=1 -timeout 10m ./tests/e2e ./tests/operations ./tests/badinput
+	GORACE=halt_on_error=1 CARILLON_BIN=$(DIST)/carillon-race go test -count=1 -timeout 10m ./tests/e2e ./tests/roadrunner ./tests/operations ./tests/badinput
 
 SEED ?= $(shell od -An -N4 -tu4 /dev/urandom | tr -d ' ')
 MINUTES ?= 2
