@@ -66,7 +66,7 @@ func (m *metrics) endpoint(name string) endpointMetrics {
 	e := endpointMetrics{seconds: m.seconds.WithLabelValues(name), outcomes: map[string]prometheus.Counter{}}
 	for _, outcome := range []string{
 		outcomeAllow, outcomeMalformed, outcomeBusy, string(authz.BadSignature), string(authz.BadData),
-		string(authz.TooLarge), string(authz.Forbidden), string(authz.Unavailable), string(authz.BadToken),
+		string(authz.TooLarge), string(authz.Forbidden), string(authz.Unavailable), string(authz.BadToken), string(authz.ForeignToken),
 		string(authz.TokenExpired), string(authz.NoChannel), string(authz.NoMethod), string(authz.NotAvailable),
 	} {
 		e.outcomes[outcome] = m.outcomes.WithLabelValues(name, outcome)

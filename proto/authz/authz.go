@@ -85,7 +85,8 @@ const (
 	TooLarge     Reason = "too_large"     // user object or user id over the limit
 	Forbidden    Reason = "forbidden"     // signed properly, yet not allowed
 	Unavailable  Reason = "unavailable"   // can't tell now
-	BadToken     Reason = "bad_token"     // not a token, of another user, channel or app, or badly signed
+	BadToken     Reason = "bad_token"     // not a token, or badly signed
+	ForeignToken Reason = "foreign_token" // of another user, channel or connection
 	TokenExpired Reason = "token_expired" // fetch a new one
 	NoChannel    Reason = "no_channel"    // no policy knows a channel of that namespace
 	NoMethod     Reason = "no_method"     // nobody answers calls of that method

@@ -212,7 +212,7 @@ func (d *Decider) refreshByToken(ctx context.Context, a *app.App, req *authz.Ref
 	case cred == nil:
 		return refusal
 	case cred.User != req.User:
-		return authz.Refuse(authz.BadToken, "the token is of another user than the connection")
+		return authz.Refuse(authz.ForeignToken, "the token is of another user than the connection")
 	}
 	return d.welcome(a, *cred)
 }

@@ -122,11 +122,11 @@ func (d *Decider) subscriptionToken(ctx context.Context, a *app.App, c *authz.Cl
 	case err != nil:
 		return nil, nil, byToken(err)
 	case t.Channel != name:
-		return nil, nil, authz.Refuse(authz.BadToken, "the token is for another channel than "+quote(name))
+		return nil, nil, authz.Refuse(authz.ForeignToken, "the token is for another channel than "+quote(name))
 	case t.User != c.User:
-		return nil, nil, authz.Refuse(authz.BadToken, "the token is of another user than the connection")
+		return nil, nil, authz.Refuse(authz.ForeignToken, "the token is of another user than the connection")
 	case t.Client != "" && t.Client != c.ID:
-		return nil, nil, authz.Refuse(authz.BadToken, "the token is of another connection than this")
+		return nil, nil, authz.Refuse(authz.ForeignToken, "the token is of another connection than this")
 	}
 	return &t.Grant, t.Claims, authz.Decision{}
 }

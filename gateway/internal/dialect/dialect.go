@@ -225,7 +225,7 @@ func ReasonOf(r authz.Reason) Reason {
 		return TooLarge
 	case authz.Unavailable:
 		return Unavailable
-	case authz.BadToken:
+	case authz.BadToken, authz.ForeignToken:
 		return BadToken
 	case authz.TokenExpired:
 		return TokenExpired

@@ -187,7 +187,7 @@ func (s *Session) subscribeByServer(grants map[string]authz.Grant, now int64) {
 			continue // the application's mistake must not cost the client its connection
 		}
 		place := c.places[name]
-		place.Channel, place.JoinLeave = name, true
+		place.Channel, place.JoinLeave = name, false // only where the application forces it
 		c.open++
 		s.add(subscription{name: name, flags: byServer, deadline: c.deadline})
 		s.attach(len(s.subs)-1, &place, &grant, true, now)

@@ -52,7 +52,7 @@ func (s *Session) serverSubscribes(want *control.SubscribeThem, now int64) {
 		s.Shut(dialect.Subscriptions)
 		return
 	}
-	ask := codec.SubscribeRequest{Channel: want.Channel, JoinLeave: true}
+	ask := codec.SubscribeRequest{Channel: want.Channel}
 	if want.SinceEpoch != "" {
 		ask.Recover, ask.Offset, ask.Epoch = true, want.SinceOffset, want.SinceEpoch
 	}

@@ -96,11 +96,14 @@ func (s *Session) authorized(id uint32, b *codec.SubscribeRequest, d *authz.Deci
 	switch {
 	case !d.Allow:
 		s.remove(i)
-		if d.Verdict == nil && reasonOf(d) == dialect.BadToken {
+		switch {
+		case d.Verdict == nil && d.Reason == authz.ForeignToken: // a client that was given it is not to be trusted
+			s.Shut(dialect.BadToken)
+		case d.Verdict == nil && d.Reason == authz.BadToken:
 			s.refuse(id, dialect.Unauthorized, d.Message)
-			return
+		default:
+			s.denied(id, d)
 		}
-		s.denied(id, d)
 	case s.past(grant.ExpireAt):
 		s.remove(i)
 		s.refuse(id, dialect.TokenExpired, "")
