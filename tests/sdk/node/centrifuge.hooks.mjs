@@ -77,16 +77,16 @@ for (const app of apps) for (const { encoding, encode, decode } of encodings) {
 
   it("refresh hooks lengthen or end a connection and a subscription", async (t) => {
     const later = { result: { expire_in: 3600 } }, over = { result: { expired: true } };
-    const c = open(t, { data: encode(ann({ expire_in: 1, meta: { refresh: later, sub_refresh: later } })) });
+    const c = open(t, { data: encode(ann({ expire_in: 2, meta: { refresh: later, sub_refresh: later } })) });
     await next(c.said, "connected");
-    const s = subscription(c, unique("ask:"), { data: encode({ answer: { result: { expire_in: 1 } } }) });
+    const s = subscription(c, unique("ask:"), { data: encode({ answer: { result: { expire_in: 2 } } }) });
     await next(s.said, "subscribed");
     await until(async () => (await asked(c)).length >= 4, "both questions");
     assert.deepEqual((await asked(c)).sort(), ["connect", "refresh", "sub_refresh", "subscribe"]);
     assert.deepEqual([c.state, s.state, c.said, s.said], ["connected", "subscribed", [], []]);
 
     let connecting = 0;
-    const short = open(t, { data: encode(ann({ expire_in: 1, meta: { refresh: over } })) });
+    const short = open(t, { data: encode(ann({ expire_in: 2, meta: { refresh: over } })) });
     short.on("connecting", (ctx) => { connecting = ctx.code; });
     await next(short.said, "connected");
     await until(() => connecting === 3005, "the end of the connection");

@@ -24,15 +24,21 @@ const http = (transport, encoding = "json") => ({
 });
 
 /** A client of Centrifugo's that tries; with a token of its own for each
- *  channel, if there is one. */
+ *  channel, if there is one. The token of another ends its connection. */
 const centrifugo = (options, subscriptionToken) => async (t, heard) => {
-  const c = client(t, { app, token: token(mallory), ...options });
-  await next(c.said, "connected");
+  let c;
+  const connected = async () => {
+    if (c?.state === "connected") return;
+    c = client(t, { app, token: token(mallory), ...options });
+    await next(c.said, "connected");
+  };
+  await connected();
   return async (channel) => {
+    await connected();
     const s = subscription(c, channel, subscriptionToken && { token: subscriptionToken(channel) });
     s.on("publication", () => heard.push(channel));
-    await until(() => s.said.length > 0, `an answer about ${channel}`);
-    return s.said[0][0] === "subscribed";
+    await until(() => s.said.length > 0 || c.state === "disconnected", `an answer about ${channel}`);
+    return s.said[0]?.[0] === "subscribed";
   };
 };
 
