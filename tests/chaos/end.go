@@ -78,11 +78,18 @@ func (w *world) end() []record.Entry {
 }
 
 // readAll reads what the journal has by now, which is most of what it will
-// have: the rest is read again and again, in no time.
+// have: the rest is read again and again, in no time. A server that has just
+// come back may lose the reader's consumer: it goes on with another one.
 func (w *world) readAll(j *journal) error {
 	ctx, cancel := context.WithTimeout(w.t.Context(), readWithin)
 	defer cancel()
-	return j.read(ctx)
+	for {
+		err := j.read(ctx)
+		if err == nil || !wait(ctx, settleLook) {
+			return err
+		}
+		w.t.Logf("read the journal: %v; trying on", err)
+	}
 }
 
 // look adds to the record what the journal has and who is where.
