@@ -87,6 +87,7 @@ config-docs: build ## write docs/configuration.md and docs/carillon.schema.json 
 .PHONY: test
 test: static e2e-deps build ## everything: the checks, all tests with the race detector, real SDKs
 	packages=$$(go list work | grep -v '/tests/[^l]'); go test -race -shuffle=on -timeout 10m $$packages
+	go test ./gateway/internal/session # sizes and allocations, which the race detector changes
 	CARILLON_BIN=$(DIST)/carillon go test -race -shuffle=on -timeout 10m -p 1 ./tests/...
 
 .PHONY: e2e
