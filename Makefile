@@ -88,7 +88,8 @@ config-docs: build ## write docs/configuration.md and docs/carillon.schema.json 
 test: static e2e-deps build ## everything: the checks, all tests with the race detector, real SDKs
 	packages=$$(go list work | grep -v '/tests/[^l]'); go test -race -shuffle=on -timeout 10m $$packages
 	go test ./gateway/internal/session # sizes and allocations, which the race detector changes
-	CARILLON_BIN=$(DIST)/carillon go test -race -shuffle=on -timeout 10m -p 1 ./tests/...
+	CARILLON_BIN=$(DIST)/carillon go test -race -shuffle=on -timeout 10m ./tests/chaos
+	packages=$$(go list ./tests/... | grep -v '/tests/chaos$$'); CARILLON_BIN=$(DIST)/carillon go test -race -shuffle=on -timeout 15m -p 2 $$packages
 
 .PHONY: e2e
 e2e: e2e-deps build ## only the tests of module tests: several processes, real SDKs
