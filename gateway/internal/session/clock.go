@@ -67,20 +67,3 @@ func (s *Session) idle(now int64) int64 {
 	s.pinged = now
 	return now + pongTimeout
 }
-
-// bucket limits a rate: it is the time at which it will be empty again.
-type bucket int64
-
-// take takes one and reports whether that keeps within rate a second averaged
-// over window; a rate of 0 or less is no limit. What is over is not counted.
-func (b *bucket) take(now int64, rate int, window int64) bool {
-	if rate <= 0 {
-		return true
-	}
-	empty := max(int64(*b), now) + max(1, second/int64(rate))
-	if empty > now+window {
-		return false
-	}
-	*b = bucket(empty)
-	return true
-}

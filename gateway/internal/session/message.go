@@ -19,7 +19,7 @@ func (s *Session) Message(payload []byte, now int64) dialect.Reason {
 		return dialect.None
 	}
 	s.Active(now)
-	if !s.messages.take(now, s.app.Limits.MessagesPerSecond, floodWindow) {
+	if !s.messages.Take(now, s.app.Limits.MessagesPerSecond, floodWindow) {
 		s.Shut(dialect.Flood)
 		return dialect.Flood
 	}
@@ -71,11 +71,11 @@ func (s *Session) publish(cmd *dialect.Command, now int64) dialect.Reason {
 	if n := limits.EventNameBytes; n > 0 && len(cmd.Event) > n {
 		return s.refused(dialect.BadEvent, "the event name has %d bytes, at most %d are allowed", len(cmd.Event), n)
 	}
-	i := s.find(cmd.Channel)
-	if i < 0 || s.subs[i].state != Live {
+	i := s.subs.Find(cmd.Channel)
+	if i < 0 || s.subs.Rows[i].state != Live {
 		return s.refused(dialect.NotSubscribed, "client event on channel %s rejected: the connection is not subscribed to it", cmd.Channel)
 	}
-	sub := &s.subs[i]
+	sub := &s.subs.Rows[i]
 	if !sub.traits.has(private) || sub.traits.has(encrypted|userOwn) {
 		return s.refused(dialect.ClientEvents,
 			"client event on channel %s rejected: only private and presence channels that are not encrypted take client events", cmd.Channel)
@@ -83,7 +83,7 @@ func (s *Session) publish(cmd *dialect.Command, now int64) dialect.Reason {
 	if n := limits.EventBytes; n > 0 && len(cmd.Data) > n {
 		return s.refused(dialect.TooLarge, "the data of the client event has %d bytes, at most %d are allowed", len(cmd.Data), n)
 	}
-	if !s.events.take(now, limits.ClientEventsPerSecond, second) {
+	if !s.events.Take(now, limits.ClientEventsPerSecond, second) {
 		return s.refused(dialect.RateLimit, "client event rejected: at most %d a second are allowed", limits.ClientEventsPerSecond)
 	}
 	pub := &message.Publication{

@@ -5,6 +5,7 @@ import (
 	"iter"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
+	"github.com/carillon-rt/carillon/gateway/internal/session/table"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
 )
@@ -24,14 +25,13 @@ type Session struct {
 	user     *authz.User // nil until signed in
 	userData string      // of the sign-in that is being decided
 
-	subs   []subscription
-	byName map[string]int32 // index into subs, nil while these are few
+	subs table.Table[subscription]
 
 	opened   int64
-	active   int64  // when the client was last heard
-	pinged   int64  // when it was last asked whether it is there, 0 if never
-	messages bucket // of all messages
-	events   bucket // of client events
+	active   int64      // when the client was last heard
+	pinged   int64      // when it was last asked whether it is there, 0 if never
+	messages table.Rate // of all messages
+	events   table.Rate // of client events
 
 	lastID    uint32 // of the latest authorization
 	malformed uint8  // messages so far
@@ -130,7 +130,7 @@ func (s *Session) shut(why dialect.Reason, message string) {
 // whoever calls it cleans up what the session had attached.
 func (s *Session) Gone() {
 	s.flags |= closed
-	s.subs, s.byName = nil, nil
+	s.subs = table.Table[subscription]{}
 }
 
 // Opened is when the client was greeted.
@@ -150,8 +150,8 @@ func (s *Session) UserID() string {
 // Lost says that publications of the channels for which lost is true are gone
 // for good: subscribers of durable ones come back for a fresh start.
 func (s *Session) Lost(lost func(channel string) bool) {
-	for i := range s.subs {
-		if name := s.subs[i].name; lost(name) && s.app.Effective(name).Durable() {
+	for i := range s.subs.Rows {
+		if name := s.subs.Rows[i].name; lost(name) && s.app.Effective(name).Durable() {
 			s.Shut(dialect.Reconnect)
 			return
 		}
@@ -165,14 +165,14 @@ func (s *Session) SocketID() string { return s.host.SocketID() }
 func (s *Session) App() *app.App { return s.app }
 
 // Subscriptions is the number of subscriptions, pending ones included.
-func (s *Session) Subscriptions() int { return len(s.subs) }
+func (s *Session) Subscriptions() int { return len(s.subs.Rows) }
 
 // Channels yields the channels of the session and how far each subscription
 // has come. The session must not be called meanwhile.
 func (s *Session) Channels() iter.Seq2[string, State] {
 	return func(yield func(string, State) bool) {
-		for i := range s.subs {
-			if !yield(s.subs[i].name, s.subs[i].state) {
+		for i := range s.subs.Rows {
+			if !yield(s.subs.Rows[i].name, s.subs.Rows[i].state) {
 				return
 			}
 		}

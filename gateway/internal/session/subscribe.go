@@ -25,12 +25,12 @@ func (s *Session) subscribe(cmd *dialect.Command) dialect.Reason {
 	if err := s.validChannel(name); err != nil {
 		return s.refuseSubscription(name, dialect.BadChannel, err.Error())
 	}
-	if s.find(name) >= 0 {
+	if s.subs.Find(name) >= 0 {
 		return s.refused(dialect.AlreadyDone, "Existing subscription to channel %s", name)
 	}
-	if n := s.app.Limits.Subscriptions; n > 0 && len(s.subs) >= n {
+	if n := s.app.Limits.Subscriptions; n > 0 && len(s.subs.Rows) >= n {
 		return s.refuseSubscription(name, dialect.Subscriptions,
-			fmt.Sprintf("the connection has %d subscriptions, the limit is %d: unsubscribe from some first", len(s.subs), n))
+			fmt.Sprintf("the connection has %d subscriptions, the limit is %d: unsubscribe from some first", len(s.subs.Rows), n))
 	}
 	if cmd.Resume != nil && cmd.Resume.Wrong != "" {
 		return s.refuseSubscription(name, dialect.BadResume, cmd.Resume.Wrong)
@@ -47,7 +47,7 @@ func (s *Session) subscribe(cmd *dialect.Command) dialect.Reason {
 		return s.authorize(sub, eff, cmd)
 	}
 	sub.state = Attaching
-	s.add(sub)
+	s.subs.Add(sub)
 	s.attach(&sub, nil, cmd.Resume)
 	return dialect.None
 }
@@ -71,7 +71,7 @@ func (s *Session) authorize(sub subscription, eff app.Effective, cmd *dialect.Co
 	}
 	s.lastID++
 	sub.id, sub.state = s.lastID, Authorizing
-	s.add(sub)
+	s.subs.Add(sub)
 	s.host.Authorize(sub.id, &authz.Subscribe{
 		App: s.app.ID, Key: s.key, SocketID: s.host.SocketID(), Channel: sub.name,
 		Auth: cmd.Auth, ChannelData: cmd.ChannelData, User: s.user,
@@ -85,7 +85,7 @@ func (s *Session) Authorized(id uint32, d authz.Decision, wish *resume.Wish, _ i
 	if s.flags.has(closed) || i < 0 {
 		return
 	}
-	sub := &s.subs[i]
+	sub := &s.subs.Rows[i]
 	if !d.Allow {
 		s.drop(i, reasonOf(&d), d.Message)
 		return
@@ -127,15 +127,15 @@ func (s *Session) attach(sub *subscription, member *presence.Member, wish *resum
 
 // Attached is the answer to Host.Attach.
 func (s *Session) Attached(r Attached, _ int64) {
-	i := s.find(r.Channel)
-	if s.flags.has(closed) || i < 0 || s.subs[i].state != Attaching {
+	i := s.subs.Find(r.Channel)
+	if s.flags.has(closed) || i < 0 || s.subs.Rows[i].state != Attaching {
 		return
 	}
 	if r.Failed != dialect.None {
 		s.drop(i, r.Failed, r.Message)
 		return
 	}
-	sub := &s.subs[i]
+	sub := &s.subs.Rows[i]
 	sub.state = Live
 	s.tell(dialect.Event{
 		Kind: dialect.Subscribed, Channel: sub.name,
@@ -154,8 +154,8 @@ func (s *Session) Attached(r Attached, _ int64) {
 
 // drop ends a pending subscription and tells the client why.
 func (s *Session) drop(i int, why dialect.Reason, message string) {
-	name := s.subs[i].name
-	s.remove(i)
+	name := s.subs.Rows[i].name
+	s.subs.Take(i)
 	s.refuseSubscription(name, why, message)
 }
 
@@ -165,12 +165,12 @@ func (s *Session) refuseSubscription(name string, why dialect.Reason, message st
 }
 
 func (s *Session) unsubscribe(name string) dialect.Reason {
-	i := s.find(name)
+	i := s.subs.Find(name)
 	if i < 0 {
 		return s.refused(dialect.NotSubscribed, "No current subscription to channel %s", name)
 	}
-	sub := s.subs[i]
-	s.remove(i)
+	sub := s.subs.Rows[i]
+	s.subs.Take(i)
 	if sub.state != Authorizing {
 		s.host.Detach(sub.name)
 	}

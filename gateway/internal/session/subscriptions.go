@@ -49,6 +49,9 @@ const (
 	userOwn // belongs to one user
 )
 
+// Name implements table.Row.
+func (s subscription) Name() string { return s.name }
+
 func traitsOf(e app.Effective) traits {
 	var t traits
 	for _, x := range [...]struct {
@@ -70,63 +73,13 @@ func traitsOf(e app.Effective) traits {
 
 func (t traits) has(bit traits) bool { return t&bit != 0 }
 
-// indexFrom is the number of subscriptions above which names are looked up in
-// a map. Below, comparing strings one by one is as fast and costs no memory.
-const indexFrom = 16
-
-// find gives the index of a channel's subscription, -1 if there is none.
-func (s *Session) find(name string) int {
-	if s.byName != nil {
-		if i, ok := s.byName[name]; ok {
-			return int(i)
-		}
-		return -1
-	}
-	for i := range s.subs {
-		if s.subs[i].name == name {
-			return i
-		}
-	}
-	return -1
-}
-
 // asked gives the index of the subscription that waits for authorization id,
 // -1 if none does any more.
 func (s *Session) asked(id uint32) int {
-	for i := range s.subs {
-		if s.subs[i].id == id && s.subs[i].state == Authorizing {
+	for i := range s.subs.Rows {
+		if s.subs.Rows[i].id == id && s.subs.Rows[i].state == Authorizing {
 			return i
 		}
 	}
 	return -1
-}
-
-func (s *Session) add(sub subscription) {
-	s.subs = append(s.subs, sub)
-	switch {
-	case s.byName != nil:
-		s.byName[sub.name] = int32(len(s.subs) - 1)
-	case len(s.subs) > indexFrom:
-		s.byName = make(map[string]int32, 2*indexFrom)
-		for i := range s.subs {
-			s.byName[s.subs[i].name] = int32(i)
-		}
-	}
-}
-
-// remove drops subscription i; the last one takes its place.
-func (s *Session) remove(i int) {
-	last := len(s.subs) - 1
-	if s.byName != nil {
-		delete(s.byName, s.subs[i].name)
-		if i != last {
-			s.byName[s.subs[last].name] = int32(i)
-		}
-	}
-	s.subs[i] = s.subs[last]
-	s.subs[last] = subscription{}
-	s.subs = s.subs[:last]
-	if last == 0 {
-		s.subs, s.byName = nil, nil
-	}
 }

@@ -48,23 +48,6 @@ func firstPing(now int64, random uint64) int64 {
 	return now + half + int64(random%uint64(half))
 }
 
-// rate limits a rate: it is the time at which it will be empty again.
-type rate int64
-
-// take takes one and reports whether that keeps within perSecond averaged over
-// window; 0 is no limit. What is over is not counted.
-func (r *rate) take(now int64, perSecond int, window int64) bool {
-	if perSecond <= 0 {
-		return true
-	}
-	empty := max(int64(*r), now) + max(1, second/int64(perSecond))
-	if empty > now+window {
-		return false
-	}
-	*r = rate(empty)
-	return true
-}
-
 // Active notes that the client was heard at the time now.
 func (s *Session) Active(now int64) { s.clock.active = max(s.clock.active, now) }
 
@@ -181,11 +164,11 @@ func (s *Session) tickExpiry(now int64) int64 {
 // expired. Centrifugo makes the client subscribe again, or connect again if it
 // was the server who subscribed it.
 func (s *Session) tickSubscriptions(now int64) (next int64) {
-	for i := len(s.subs) - 1; i >= 0 && s.phase != closed; i-- {
-		if i >= len(s.subs) { // ending one may have ended others
+	for i := len(s.subs.Rows) - 1; i >= 0 && s.phase != closed; i-- {
+		if i >= len(s.subs.Rows) { // ending one may have ended others
 			continue
 		}
-		sub := &s.subs[i]
+		sub := &s.subs.Rows[i]
 		at := sub.deadline
 		if sub.state == session.Live {
 			at = sub.end()

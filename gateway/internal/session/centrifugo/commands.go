@@ -20,7 +20,7 @@ import (
 // more.
 func (s *Session) publish(id uint32, b *codec.PublishRequest) {
 	limits := &s.app.Limits
-	sub := s.liveOn(b.Channel)
+	sub := s.subs.liveOn(b.Channel)
 	eff := s.app.Effective(b.Channel)
 	asks := eff.Rules != nil && (eff.Rules.PublishHook != "" || eff.Rules.PublishIf != "")
 	switch {
@@ -56,7 +56,7 @@ func (s *Session) mayPublish(id uint32, req *authz.Publish, d *authz.Decision) {
 // subscriber does.
 func (s *Session) sendOn(id uint32, name string, data []byte, e *authz.Edited) {
 	chanInfo := ""
-	if sub := s.liveOn(name); sub != nil {
+	if sub := s.subs.liveOn(name); sub != nil {
 		chanInfo = sub.info
 	}
 	pub := &message.Publication{Kind: message.Event, App: s.app.ID, Channel: name, Data: data, Info: s.info(chanInfo)}
@@ -108,7 +108,7 @@ func (i *identity) allows(who app.Access, sub *subscription, bit flags) bool {
 // mayNotSee answers a question about presence that may not be asked.
 func (s *Session) mayNotSee(id uint32, name string) bool {
 	eff := s.app.Effective(name)
-	sub := s.liveOn(name)
+	sub := s.subs.liveOn(name)
 	who := access(eff.Rules, readingPresence)
 	if eff.Presence && (who == "" || who == app.Nobody) { // as every Pusher client
 		who = app.Subscribers
@@ -173,7 +173,7 @@ func (s *Session) askMembers(id uint32, name string, result func(*Members) codec
 // the position only.
 func (s *Session) history(id uint32, b *codec.HistoryRequest) {
 	eff := s.app.Effective(b.Channel)
-	sub := s.liveOn(b.Channel)
+	sub := s.subs.liveOn(b.Channel)
 	switch {
 	case b.Channel == "":
 		s.bad("history needs a channel")
@@ -280,7 +280,7 @@ func (s *Session) refreshed(id uint32, d *authz.Decision, now int64) {
 		s.refuse(id, dialect.TokenExpired, "")
 	case creds.User != s.identity.user:
 		s.Shut(dialect.BadToken)
-	case !s.sameSubs(creds):
+	case !s.subs.sameSubs(creds):
 		s.Shut(dialect.LostPlace) // the client gets them by connecting again
 	default:
 		s.identity.info, s.identity.meta = creds.Info, creds.Meta
@@ -295,9 +295,9 @@ func (s *Session) refreshed(id uint32, d *authz.Decision, now int64) {
 
 // sameSubs says whether new credentials give no other subscriptions than the
 // client has; credentials that give none leave them.
-func (t *table) sameSubs(creds *authz.Credentials) bool {
+func (t *subscriptions) sameSubs(creds *authz.Credentials) bool {
 	for name := range creds.Subs {
-		if i := t.find(name); i < 0 || !t.subs[i].has(byServer) {
+		if i := t.Find(name); i < 0 || !t.Rows[i].has(byServer) {
 			return false
 		}
 	}
@@ -333,7 +333,7 @@ func (s *Session) subRefresh(id uint32, b *codec.SubRefreshRequest) {
 		s.bad("sub_refresh needs a channel")
 	case b.Type != 0:
 		s.refuse(id, dialect.NotAvailable, "shared poll subscriptions are not offered")
-	case s.liveOn(b.Channel) == nil:
+	case s.subs.liveOn(b.Channel) == nil:
 		s.refuse(id, dialect.NotSubscribed, "")
 	case b.Token == "":
 		s.bad("sub_refresh needs a token")
@@ -345,7 +345,7 @@ func (s *Session) subRefresh(id uint32, b *codec.SubRefreshRequest) {
 }
 
 func (s *Session) subRefreshed(id uint32, name string, d *authz.Decision, now int64) {
-	sub := s.liveOn(name)
+	sub := s.subs.liveOn(name)
 	grant := d.Grant
 	if grant == nil {
 		grant = &authz.Grant{}
@@ -384,13 +384,13 @@ func (s *Session) extend(sub *subscription, g *authz.Grant, now int64) {
 func (s *Session) refreshSubscription(name string, now int64) {
 	s.due = now + callTimeout
 	s.decide(&authz.SubRefresh{Client: s.about(), Channel: name}, 0, func(d *authz.Decision, now int64) {
-		i := s.find(name)
+		i := s.subs.Find(name)
 		switch {
-		case i < 0 || s.subs[i].state != session.Live || !d.Allow && d.Temporary:
+		case i < 0 || s.subs.Rows[i].state != session.Live || !d.Allow && d.Temporary:
 		case !d.Allow || d.Grant == nil || s.past(d.Grant.ExpireAt):
 			s.end(i, codec.UnsubscribedExpired)
 		default:
-			s.extend(&s.subs[i], d.Grant, now)
+			s.extend(&s.subs.Rows[i], d.Grant, now)
 		}
 	})
 }

@@ -143,7 +143,7 @@ func (s *Session) identified(d *authz.Decision, now int64) {
 func (s *Session) fail(answer func()) {
 	s.phase = failed
 	answer()
-	for i := len(s.subs) - 1; i >= 0; i-- {
+	for i := len(s.subs.Rows) - 1; i >= 0; i-- {
 		s.remove(i)
 	}
 	s.connect = nil
@@ -189,8 +189,8 @@ func (s *Session) subscribeByServer(grants map[string]authz.Grant, now int64) {
 		place := c.places[name]
 		place.Channel, place.JoinLeave = name, false // only where the application forces it
 		c.open++
-		s.add(subscription{name: name, flags: byServer, deadline: c.deadline})
-		s.attach(len(s.subs)-1, &place, &grant, true, now)
+		s.subs.Add(subscription{name: name, flags: byServer, deadline: c.deadline})
+		s.attach(len(s.subs.Rows)-1, &place, &grant, true, now)
 	}
 }
 
@@ -226,8 +226,8 @@ func (s *Session) finish(now int64) {
 	s.wake(s.clock.pingAt)
 	s.reply(c.id, r)
 	for _, name := range slices.Sorted(maps.Keys(c.results)) {
-		if i := s.find(name); i >= 0 && s.subs[i].state == session.Live {
-			s.welcome(&s.subs[i])
+		if i := s.subs.Find(name); i >= 0 && s.subs.Rows[i].state == session.Live {
+			s.welcome(&s.subs.Rows[i])
 			if !s.host.Live(name) {
 				s.Shut(dialect.LostPlace)
 				return

@@ -19,9 +19,9 @@ func (s *Session) Operate(op *control.Operation, now int64) {
 	case op.Subscribe != nil:
 		s.serverSubscribes(op.Subscribe, now)
 	case op.Unsubscribe != "":
-		if i := s.find(op.Unsubscribe); i >= 0 {
-			waits := s.subs[i].id
-			if s.subs[i].state == session.Live {
+		if i := s.subs.Find(op.Unsubscribe); i >= 0 {
+			waits := s.subs.Rows[i].id
+			if s.subs.Rows[i].state == session.Live {
 				s.end(i, codec.UnsubscribedByServer)
 				return
 			}
@@ -45,10 +45,10 @@ func (s *Session) disconnect(v *authz.Verdict) {
 
 // serverSubscribes makes a subscription, unless there is one.
 func (s *Session) serverSubscribes(want *control.SubscribeThem, now int64) {
-	if channel.Validate(want.Channel) != nil || s.find(want.Channel) >= 0 || s.past(want.Grant.ExpireAt) {
+	if channel.Validate(want.Channel) != nil || s.subs.Find(want.Channel) >= 0 || s.past(want.Grant.ExpireAt) {
 		return
 	}
-	if n := s.app.Limits.Subscriptions; n > 0 && len(s.subs) >= n {
+	if n := s.app.Limits.Subscriptions; n > 0 && len(s.subs.Rows) >= n {
 		s.Shut(dialect.Subscriptions)
 		return
 	}
@@ -56,9 +56,9 @@ func (s *Session) serverSubscribes(want *control.SubscribeThem, now int64) {
 	if want.SinceEpoch != "" {
 		ask.Recover, ask.Offset, ask.Epoch = true, want.SinceOffset, want.SinceEpoch
 	}
-	s.add(subscription{name: want.Channel, flags: byServer, deadline: now + callTimeout})
+	s.subs.Add(subscription{name: want.Channel, flags: byServer, deadline: now + callTimeout})
 	s.wake(now + callTimeout)
-	s.attach(len(s.subs)-1, &ask, &want.Grant, false, now)
+	s.attach(len(s.subs.Rows)-1, &ask, &want.Grant, false, now)
 }
 
 // serverRefreshes changes how long the connection lives, and tells the client.
@@ -80,8 +80,8 @@ func (s *Session) serverRefreshes(creds *authz.Credentials, now int64) {
 // for good. Clients subscribe to durable ones again; what the server
 // subscribed them to they get by connecting again (client protocol, 1.7).
 func (s *Session) Lost(lost func(channel string) bool) {
-	for i := len(s.subs) - 1; i >= 0 && s.phase != closed; i-- {
-		sub := &s.subs[i]
+	for i := len(s.subs.Rows) - 1; i >= 0 && s.phase != closed; i-- {
+		sub := &s.subs.Rows[i]
 		switch {
 		case sub.state == session.Authorizing || !lost(sub.name) || !s.app.Effective(sub.name).Durable():
 		case sub.has(byServer):

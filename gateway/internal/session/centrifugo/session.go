@@ -7,6 +7,7 @@ import (
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	codec "github.com/carillon-rt/carillon/gateway/internal/dialect/centrifugo"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
+	"github.com/carillon-rt/carillon/gateway/internal/session/table"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
 )
@@ -38,14 +39,14 @@ type Session struct {
 	identity identity
 	clock    clock
 
-	table
+	subs subscriptions
 
 	connect *connect // until connected
 	calls   []call   // questions that are not answered yet
 	last    uint32   // number of the latest
 	due     int64    // when the command that is being done has to be answered
 
-	messages rate // of all commands
+	messages table.Rate // of all commands
 }
 
 // identity is who the connection acts as.
@@ -126,7 +127,7 @@ func (s *Session) shut(why dialect.Reason, code int, text string) {
 // whoever calls it cleans up what the session had attached.
 func (s *Session) Gone() {
 	s.phase, s.silent = closed, true
-	s.subs, s.byName, s.calls, s.connect = nil, nil, nil, nil
+	s.subs, s.calls, s.connect = subscriptions{}, nil, nil
 }
 
 // Opened is when the connection began.
@@ -142,8 +143,8 @@ func (s *Session) UserID() string { return s.identity.user }
 // has come. The session must not be called meanwhile.
 func (s *Session) Channels() iter.Seq2[string, session.State] {
 	return func(yield func(string, session.State) bool) {
-		for i := range s.subs {
-			if !yield(s.subs[i].name, s.subs[i].state) {
+		for i := range s.subs.Rows {
+			if !yield(s.subs.Rows[i].name, s.subs.Rows[i].state) {
 				return
 			}
 		}
@@ -165,7 +166,7 @@ func (s *Session) Message(payload []byte, now int64) dialect.Reason {
 			s.pong()
 			continue
 		}
-		if !s.messages.take(now, s.app.Limits.MessagesPerSecond, rateWindow) {
+		if !s.messages.Take(now, s.app.Limits.MessagesPerSecond, rateWindow) {
 			s.Shut(dialect.Flood)
 			return dialect.Flood
 		}

@@ -40,13 +40,13 @@ func (s *Session) subscribe(id uint32, b *codec.SubscribeRequest, now int64) {
 	sub := subscription{name: b.Channel, id: id, deadline: s.due}
 	s.wake(sub.deadline)
 	if b.Token == "" && !eff.MustAsk() {
-		s.add(sub)
-		s.attach(len(s.subs)-1, b, &authz.Grant{}, false, now)
+		s.subs.Add(sub)
+		s.attach(len(s.subs.Rows)-1, b, &authz.Grant{}, false, now)
 		return
 	}
 	sub.state = session.Authorizing
 	sub.set(refreshes, b.Token == "")
-	s.add(sub)
+	s.subs.Add(sub)
 	req := &authz.Subscribe{App: s.app.ID, SocketID: s.host.SocketID(), Channel: b.Channel, Token: b.Token, Data: kept(b.Data)}
 	about := s.about()
 	req.Client = &about
@@ -70,10 +70,10 @@ func (s *Session) mayNotAsk(b *codec.SubscribeRequest, eff *app.Effective) (dial
 		return dialect.NotAvailable, "map and shared poll subscriptions are not offered"
 	case b.Filter != nil && (eff.Rules == nil || !eff.Rules.TagsFilter):
 		return dialect.BadData, "the channel takes no filters: see tags_filter of its policy"
-	case s.find(b.Channel) >= 0:
+	case s.subs.Find(b.Channel) >= 0:
 		return dialect.AlreadyDone, ""
-	case n > 0 && len(s.subs) >= n:
-		return dialect.Subscriptions, fmt.Sprintf("the connection has %d subscriptions, the limit is %d", len(s.subs), n)
+	case n > 0 && len(s.subs.Rows) >= n:
+		return dialect.Subscriptions, fmt.Sprintf("the connection has %d subscriptions, the limit is %d", len(s.subs.Rows), n)
 	case s.app.UnknownNamespace(b.Channel, *eff):
 		return dialect.NoChannel, ""
 	case strings.HasPrefix(b.Channel, channel.OnlinePrefix):
@@ -85,8 +85,8 @@ func (s *Session) mayNotAsk(b *codec.SubscribeRequest, eff *app.Effective) (dial
 // authorized goes on with the decision about a subscription, unless it was
 // forgotten.
 func (s *Session) authorized(id uint32, b *codec.SubscribeRequest, d *authz.Decision, now int64) {
-	i := s.find(b.Channel)
-	if i < 0 || s.subs[i].id != id || s.subs[i].state != session.Authorizing {
+	i := s.subs.Find(b.Channel)
+	if i < 0 || s.subs.Rows[i].id != id || s.subs.Rows[i].state != session.Authorizing {
 		return
 	}
 	grant := d.Grant
@@ -115,7 +115,7 @@ func (s *Session) authorized(id uint32, b *codec.SubscribeRequest, d *authz.Deci
 // attach asks for what subscription i needs. wait keeps back what is published
 // until the client has been told that it is connected.
 func (s *Session) attach(i int, b *codec.SubscribeRequest, g *authz.Grant, wait bool, now int64) {
-	sub := &s.subs[i]
+	sub := &s.subs.Rows[i]
 	eff := s.app.Effective(sub.name)
 	sub.state, sub.info = session.Attaching, g.Info
 	sub.expireAt = s.after(g.ExpireAt, now)
@@ -201,15 +201,15 @@ func quoted(s string) string { return string(jsonx.AppendString(nil, s)) }
 
 // Attached is the answer to Channels.Attach.
 func (s *Session) Attached(r session.Attached, now int64) {
-	i := s.find(r.Channel)
-	if s.phase == closed || i < 0 || s.subs[i].state != session.Attaching {
+	i := s.subs.Find(r.Channel)
+	if s.phase == closed || i < 0 || s.subs.Rows[i].state != session.Attaching {
 		return
 	}
 	if r.Failed != dialect.None {
 		s.drop(i, r.Failed, r.Message, now)
 		return
 	}
-	sub := &s.subs[i]
+	sub := &s.subs.Rows[i]
 	made := sub.pending
 	result := s.result(sub, &r)
 	if made.recovering && !result.Recovered && made.unrecovered && sub.id != 0 {
@@ -300,7 +300,7 @@ func (s *Session) welcome(sub *subscription) {
 
 // drop ends a subscription that is not live, and tells the client why.
 func (s *Session) drop(i int, why dialect.Reason, text string, now int64) {
-	sub := s.subs[i]
+	sub := s.subs.Rows[i]
 	s.remove(i)
 	switch {
 	case !sub.has(byServer):
@@ -315,7 +315,7 @@ func (s *Session) drop(i int, why dialect.Reason, text string, now int64) {
 
 // end ends a live subscription on the server's behalf.
 func (s *Session) end(i int, code uint32) {
-	name := s.subs[i].name
+	name := s.subs.Rows[i].name
 	s.remove(i)
 	s.push(name, &codec.Unsubscribe{Code: code, Reason: codec.UnsubscribeReason(code)})
 }
@@ -327,8 +327,8 @@ func (s *Session) unsubscribe(id uint32, name string) {
 		s.bad("unsubscribe needs a channel")
 		return
 	}
-	if i := s.find(name); i >= 0 {
-		waits := s.subs[i].id
+	if i := s.subs.Find(name); i >= 0 {
+		waits := s.subs.Rows[i].id
 		s.remove(i)
 		if waits != 0 {
 			s.refuse(waits, dialect.Unavailable, "unsubscribed meanwhile")

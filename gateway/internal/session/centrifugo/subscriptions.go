@@ -2,6 +2,7 @@ package centrifugo
 
 import (
 	"github.com/carillon-rt/carillon/gateway/internal/session"
+	"github.com/carillon-rt/carillon/gateway/internal/session/table"
 	"github.com/carillon-rt/carillon/gateway/internal/tagfilter"
 )
 
@@ -50,74 +51,23 @@ func (s *subscription) set(bit flags, is bool) {
 	}
 }
 
-// table is the subscriptions of a connection.
-type table struct {
-	subs   []subscription
-	byName map[string]int32 // index into subs, nil while these are few
-}
+// Name implements table.Row.
+func (s subscription) Name() string { return s.name }
 
-// indexFrom is the number of subscriptions above which names are looked up in
-// a map. Below, comparing strings one by one is as fast and costs no memory.
-const indexFrom = 16
-
-// find gives the index of a channel's subscription, -1 if there is none.
-func (t *table) find(name string) int {
-	if t.byName != nil {
-		if i, ok := t.byName[name]; ok {
-			return int(i)
-		}
-		return -1
-	}
-	for i := range t.subs {
-		if t.subs[i].name == name {
-			return i
-		}
-	}
-	return -1
-}
+// subscriptions are those of a connection.
+type subscriptions struct{ table.Table[subscription] }
 
 // liveOn gives the live subscription of a channel, nil if there is none.
-func (t *table) liveOn(name string) *subscription {
-	if i := t.find(name); i >= 0 && t.subs[i].state == session.Live {
-		return &t.subs[i]
+func (t *subscriptions) liveOn(name string) *subscription {
+	if i := t.Find(name); i >= 0 && t.Rows[i].state == session.Live {
+		return &t.Rows[i]
 	}
 	return nil
 }
 
-func (t *table) add(sub subscription) {
-	t.subs = append(t.subs, sub)
-	switch {
-	case t.byName != nil:
-		t.byName[sub.name] = int32(len(t.subs) - 1)
-	case len(t.subs) > indexFrom:
-		t.byName = make(map[string]int32, 2*indexFrom)
-		for i := range t.subs {
-			t.byName[t.subs[i].name] = int32(i)
-		}
-	}
-}
-
-// take takes subscription i out; the last one takes its place.
-func (t *table) take(i int) subscription {
-	sub, last := t.subs[i], len(t.subs)-1
-	if t.byName != nil {
-		delete(t.byName, sub.name)
-		if i != last {
-			t.byName[t.subs[last].name] = int32(i)
-		}
-	}
-	t.subs[i] = t.subs[last]
-	t.subs[last] = subscription{}
-	t.subs = t.subs[:last]
-	if last == 0 {
-		t.subs, t.byName = nil, nil
-	}
-	return sub
-}
-
 // remove drops subscription i and what was attached for it.
 func (s *Session) remove(i int) {
-	if sub := s.take(i); sub.state != session.Authorizing {
+	if sub := s.subs.Take(i); sub.state != session.Authorizing {
 		s.host.Detach(sub.name)
 	}
 }
