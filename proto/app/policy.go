@@ -91,30 +91,8 @@ func (a *App) HasMembers(name string) bool {
 }
 
 // glob matches name against pattern, in which * stands for any run of
-// characters, the empty one included. It runs in linear time for one star
-// and never worse than len(pattern) * len(name).
-func glob(pattern, name string) bool {
-	p, n, star, mark := 0, 0, -1, 0
-	for n < len(name) {
-		switch {
-		case p < len(pattern) && pattern[p] == '*':
-			star, mark = p, n
-			p++
-		case p < len(pattern) && pattern[p] == name[n]:
-			p++
-			n++
-		case star >= 0:
-			mark++
-			p, n = star+1, mark
-		default:
-			return false
-		}
-	}
-	for p < len(pattern) && pattern[p] == '*' {
-		p++
-	}
-	return p == len(pattern)
-}
+// characters, the empty one included.
+func glob(pattern, name string) bool { return channel.Glob(pattern, name, false) }
 
 // MatchOrigin says whether an Origin header is allowed by the app. A pattern
 // with a scheme ("https://*.example.com") is matched with the whole origin,

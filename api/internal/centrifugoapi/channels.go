@@ -315,27 +315,7 @@ func (p pattern) keep() func(name string) bool {
 	return p.match
 }
 
-// match takes time len(p) * len(name) at most: after a mismatch only the last
-// star takes one character more.
-func (p pattern) match(name string) bool {
-	i, n, star, mark := 0, 0, -1, 0
-	for n < len(name) {
-		switch {
-		case i < len(p) && p[i] == '*':
-			star, mark = i, n
-			i++
-		case i < len(p) && (p[i] == '?' || p[i] == name[n]):
-			i++
-			n++
-		case star >= 0:
-			mark++
-			i, n = star+1, mark
-		default:
-			return false
-		}
-	}
-	return strings.Trim(string(p[i:]), "*") == ""
-}
+func (p pattern) match(name string) bool { return channel.Glob(string(p), name, true) }
 
 // isInternal says whether a name is the cluster's own.
 func isInternal(name string) bool { return strings.HasPrefix(name, channel.OnlinePrefix) }
