@@ -23,13 +23,14 @@ type detailed interface {
 // no single moment.
 func (e *Edge) Inquire(ctx context.Context, q *control.Question) (control.Answer, error) {
 	var a control.Answer
+	i := inquiry{e, q.App}
 	if of := q.Connections; of != nil {
-		if err := e.list(ctx, q.App, of, q.Limit, &a); err != nil {
+		if err := i.list(ctx, of, q.Limit, &a); err != nil {
 			return control.Answer{}, err
 		}
 	}
 	if q.Numbers {
-		n, err := e.count(ctx, q.App)
+		n, err := i.count(ctx)
 		if err != nil {
 			return control.Answer{}, err
 		}
@@ -38,10 +39,16 @@ func (e *Edge) Inquire(ctx context.Context, q *control.Question) (control.Answer
 	return a, nil
 }
 
-// list adds the connections of an app that are selected.
-func (e *Edge) list(ctx context.Context, app string, of *control.Select, limit int, a *control.Answer) error {
+// inquiry is a question about the connections of one app.
+type inquiry struct {
+	*Edge
+	app string
+}
+
+// list adds the connections of the app that are selected.
+func (i inquiry) list(ctx context.Context, of *control.Select, limit int, a *control.Answer) error {
 	take := func(c *client) {
-		if !c.isOf(app) || !matches(c, of) {
+		if !c.isOf(i.app) || !matches(c, of) {
 			return
 		}
 		if len(a.Connections) >= limit {
@@ -52,11 +59,11 @@ func (e *Edge) list(ctx context.Context, app string, of *control.Select, limit i
 	}
 	switch {
 	case of.Client != "":
-		handle, ok := e.resolve(of.Client)
+		handle, ok := i.resolve(of.Client)
 		if !ok {
 			return nil
 		}
-		h := e.handlers[handle.Loop]
+		h := i.handlers[handle.Loop]
 		return h.do(ctx, func() {
 			if conn := h.loop.Conn(handle); conn != nil {
 				if c, _ := conn.Data.(*client); c != nil {
@@ -65,9 +72,9 @@ func (e *Edge) list(ctx context.Context, app string, of *control.Select, limit i
 			}
 		})
 	case of.User != "":
-		for _, h := range e.handlers {
+		for _, h := range i.handlers {
 			if err := h.do(ctx, func() {
-				for _, c := range h.users[channel.Key{App: app, Name: of.User}] {
+				for _, c := range h.users[channel.Key{App: i.app, Name: of.User}] {
 					take(c)
 				}
 			}); err != nil {
@@ -76,17 +83,17 @@ func (e *Edge) list(ctx context.Context, app string, of *control.Select, limit i
 		}
 		return nil
 	case of.All:
-		return e.visit(ctx, take)
+		return i.visit(ctx, take)
 	}
 	return nil
 }
 
-// count counts what an app has here.
-func (e *Edge) count(ctx context.Context, app string) (*control.Numbers, error) {
+// count counts what the app has here.
+func (i inquiry) count(ctx context.Context) (*control.Numbers, error) {
 	n := &control.Numbers{}
 	users, channels := map[string]struct{}{}, map[string]struct{}{}
-	err := e.visit(ctx, func(c *client) {
-		if !c.isOf(app) {
+	err := i.visit(ctx, func(c *client) {
+		if !c.isOf(i.app) {
 			return
 		}
 		n.Clients++

@@ -97,12 +97,7 @@ func (c *core) ConnAt(slot int32) *Conn { return c.slots.at(slot) }
 
 // Each calls f with every open connection. f may end any of them.
 func (c *core) Each(f func(*Conn)) {
-	for _, page := range c.slots.pages {
-		for i := range page {
-			if page[i].state == stateOpen {
-				f(&page[i])
-			}
-		}
+	for page := 0; c.EachOfPage(page, f); page++ {
 	}
 }
 

@@ -144,7 +144,7 @@ func (l *Listener) runDoors(ctx context.Context) error {
 			return nil
 		case t := <-l.troubles:
 			l.retry(ctx, t.err)
-			if err := t.loop.reopen(l, t.slot); err != nil {
+			if err := t.reopen(l); err != nil {
 				return unlessClosed(err)
 			}
 		}
@@ -152,13 +152,14 @@ func (l *Listener) runDoors(ctx context.Context) error {
 }
 
 // reopen has the loop accept again.
-func (c *core) reopen(l *Listener, slot int32) error {
+func (t *trouble) reopen(l *Listener) error {
+	c := t.loop
 	c.doors.mu.Lock()
 	defer c.doors.mu.Unlock()
 	if c.doors.closed {
 		return nil
 	}
-	return l.fds.Watch(c.poller, slot, netpoll.None, netpoll.Incoming)
+	return l.fds.Watch(c.poller, t.slot, netpoll.None, netpoll.Incoming)
 }
 
 func unlessClosed(err error) error {

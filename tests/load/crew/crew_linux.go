@@ -301,20 +301,19 @@ func (c *Crew) Closes() (map[int]int64, error) {
 	return sum, err
 }
 
-// Settled implements scenario.Audience.
-func (c *Crew) Settled() time.Duration {
-	first, last := int64(0), int64(0)
+// Settling implements scenario.Audience.
+func (c *Crew) Settling() (all fleet.Settling) {
 	err := c.all(order{Do: "state"}, func(a answer) error {
-		if first == 0 || a.Settled.Began < first {
-			first = a.Settled.Began
+		if all.Began == 0 || a.Settled.Began < all.Began {
+			all.Began = a.Settled.Began
 		}
-		last = max(last, a.Settled.At)
+		all.At = max(all.At, a.Settled.At)
 		return nil
 	})
 	if err != nil {
-		return 0
+		return fleet.Settling{}
 	}
-	return time.Duration(last - first)
+	return all
 }
 
 // Err implements scenario.Audience.

@@ -249,9 +249,9 @@ type Settling struct {
 // Settling is when the fleet's connections were made.
 func (f *Fleet) Settling() Settling { return Settling{f.began, f.settled} }
 
-// Settled is how long it took until the last connection had completed its
+// Took is how long it took until the last connection had completed its
 // subscriptions.
-func (f *Fleet) Settled() time.Duration { return time.Duration(f.settled - f.began) }
+func (s Settling) Took() time.Duration { return time.Duration(s.At - s.Began) }
 
 // Close closes all connections at once, without a close frame.
 func (f *Fleet) Close() error {

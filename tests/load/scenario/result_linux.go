@@ -141,7 +141,7 @@ func kb(bytes int64) float64 { return float64(bytes) / 1024 }
 func (r *Result) connected(before, after reading, a Audience) {
 	n := float64(a.Live())
 	r.emptyRSS = before.rss
-	r.add("connected", "1/s", n/a.Settled().Seconds())
+	r.add("connected", "1/s", n/a.Settling().Took().Seconds())
 	if before.rss > 0 {
 		r.add("CPU per connection", "us", us(after.cpu.Sub(before.cpu).Total())/n)
 		r.add("memory per connection", "KB", kb(after.rss-before.rss)/n)

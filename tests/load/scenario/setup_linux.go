@@ -35,8 +35,8 @@ type Audience interface {
 	Latency() (*hdrhistogram.Histogram, error)
 	Joins() (*hdrhistogram.Histogram, error)
 	Closes() (map[int]int64, error)
-	// Settled is how long it took until the last connection was complete.
-	Settled() time.Duration
+	// Settling is when connections were made.
+	Settling() fleet.Settling
 	StopReading() error
 	ResumeReading() error
 	// Churn has n connections leave and join a channel, as soon as they can.
