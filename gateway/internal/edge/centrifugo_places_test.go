@@ -204,51 +204,26 @@ func (w *world) check(v *sojourn) error {
 // did not, whatever is on its way meanwhile and in whichever order routers
 // answer; the same holds for subscriptions of the server.
 func TestCentrifugoMissesNothingBetweenVisits(t *testing.T) {
-	seeds, steps := uint64(60), 200
-	if testing.Short() {
-		seeds = 8
-	}
-	for seed := range seeds {
-		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			w := newWorld(t, seed)
-			for p := range partitions {
-				w.f.edge.Epoch(p, w.epoch)
-			}
-			visits := []*sojourn{w.sojourn(nil), w.sojourn(nil), w.sojourn(nil)}
-			for range steps {
-				i := w.r.IntN(len(visits))
-				switch n := w.r.IntN(100); {
-				case n < 35:
-					w.publish(w.topic([]string{"durable-a", "durable-b", "plain-a"}[w.r.IntN(3)]), "")
-				case n < 65:
-					w.deliver(w.r.IntN(partitions))
-				case n < 85:
-					w.answerOne()
-				case n < 97:
-					v := visits[i]
-					w.settleVisits([]*sojourn{v})
-					v.conn.Close()
-					v.mu.Lock()
-					visits[i] = w.sojourn(v)
-					v.mu.Unlock()
-				default:
-					w.settleVisits(visits)
-				}
-			}
-			for w.answerOne() {
-			}
-			w.settleVisits(visits)
-			for _, v := range visits {
-				v.conn.Close()
-			}
-			w.f.until("nothing is left", func() bool {
-				for w.answerOne() { // joins that are taken back
-				}
-				return w.f.edge.Stats().Channels == 0
-			})
-		})
-		if t.Failed() {
-			return
+	simulate(t, 60, func(w *world) {
+		visits := []*sojourn{w.sojourn(nil), w.sojourn(nil), w.sojourn(nil)}
+		w.churn(len(visits), func(i int) {
+			v := visits[i]
+			w.settleVisits([]*sojourn{v})
+			v.conn.Close()
+			v.mu.Lock()
+			visits[i] = w.sojourn(v)
+			v.mu.Unlock()
+		}, func() { w.settleVisits(visits) })
+		for w.answerOne() {
 		}
-	}
+		w.settleVisits(visits)
+		for _, v := range visits {
+			v.conn.Close()
+		}
+		w.f.until("nothing is left", func() bool {
+			for w.answerOne() { // joins that are taken back
+			}
+			return w.f.edge.Stats().Channels == 0
+		})
+	})
 }

@@ -226,9 +226,30 @@ func (w *world) settleKeepers(keepers []*keeper, exact bool) {
 // when and what they like, gets what it missed and what follows as one run;
 // or is told that it did not.
 func TestNothingIsLostOrRepeatedBetweenStays(t *testing.T) {
-	seeds, steps := uint64(150), 200
+	simulate(t, 150, func(w *world) {
+		keepers := []*keeper{w.come(nil), w.come(nil), w.come(nil)}
+		w.churn(len(keepers), func(i int) {
+			c := keepers[i]
+			w.settleKeepers([]*keeper{c}, true)
+			w.leave(c.modelClient)
+			c.mu.Lock()
+			keepers[i] = w.come(c.stay)
+			c.mu.Unlock()
+		}, func() { w.settleKeepers(keepers, true) })
+		w.settleKeepers(keepers, true)
+		clients := make([]*modelClient, len(keepers))
+		for i, c := range keepers {
+			clients[i] = c.modelClient
+		}
+		w.end(clients)
+	})
+}
+
+// simulate runs the world of each seed, of a tenth of them with -short, until
+// one fails.
+func simulate(t *testing.T, seeds uint64, run func(w *world)) {
 	if testing.Short() {
-		seeds = 15
+		seeds = max(8, seeds/10)
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
@@ -236,36 +257,31 @@ func TestNothingIsLostOrRepeatedBetweenStays(t *testing.T) {
 			for p := range partitions {
 				w.f.edge.Epoch(p, w.epoch)
 			}
-			keepers := []*keeper{w.come(nil), w.come(nil), w.come(nil)}
-			for range steps {
-				i := w.r.IntN(len(keepers))
-				switch n := w.r.IntN(100); {
-				case n < 35:
-					w.publish(w.topic([]string{"durable-a", "durable-b", "plain-a"}[w.r.IntN(3)]), "")
-				case n < 65:
-					w.deliver(w.r.IntN(partitions))
-				case n < 85:
-					w.answerOne()
-				case n < 97:
-					c := keepers[i]
-					w.settleKeepers([]*keeper{c}, true)
-					w.leave(c.modelClient)
-					c.mu.Lock()
-					keepers[i] = w.come(c.stay)
-					c.mu.Unlock()
-				default:
-					w.settleKeepers(keepers, true)
-				}
-			}
-			w.settleKeepers(keepers, true)
-			clients := make([]*modelClient, len(keepers))
-			for i, c := range keepers {
-				clients[i] = c.modelClient
-			}
-			w.end(clients)
+			run(w)
 		})
 		if t.Failed() {
 			return
+		}
+	}
+}
+
+// churn has 200 things happen, one after the other: publications are made and
+// delivered, answers given, one of so many clients comes back, or all get what
+// is due to them.
+func (w *world) churn(clients int, again func(i int), settle func()) {
+	for range 200 {
+		i := w.r.IntN(clients)
+		switch n := w.r.IntN(100); {
+		case n < 35:
+			w.publish(w.topic([]string{"durable-a", "durable-b", "plain-a"}[w.r.IntN(3)]), "")
+		case n < 65:
+			w.deliver(w.r.IntN(partitions))
+		case n < 85:
+			w.answerOne()
+		case n < 97:
+			again(i)
+		default:
+			settle()
 		}
 	}
 }
