@@ -2,6 +2,7 @@ package operations
 
 import (
 	"fmt"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -15,7 +16,12 @@ import (
 func TestGatewayWithManyMembersDies(t *testing.T) {
 	const rooms, users = 100, 50
 	c := env.Start(t, env.Apart(2), env.PresenceNodes(2))
-	seen := newSightings()
+	seen, others := newSightings(), newSightings()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("observers have got %v; members %v", seen.totals(), others.totals())
+		}
+	})
 	room := func(i int) string { return fmt.Sprint("presence-many-", i) }
 	var observer *client.Client
 	for i := range rooms {
@@ -28,9 +34,16 @@ func TestGatewayWithManyMembersDies(t *testing.T) {
 	eventually(t, "observers are there", func() bool { return seen.count("pusher_internal:subscription_succeeded") == rooms })
 	for u := range users {
 		cl := dial(t, c.Gateways[1])
-		newSightings().watch(cl)
+		user := fmt.Sprint("user-", u)
+		others.watch(cl, func(f client.Frame) {
+			if f.Event == "pusher:subscription_error" { // the machine has more to do than it can: once more
+				if err := cl.TrySubscribe(f.Channel, client.ChannelData(user)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
 		for i := range rooms {
-			join(t, cl, room(i), fmt.Sprint("user-", u))
+			join(t, cl, room(i), user)
 		}
 	}
 	eventually(t, "all members are announced", func() bool { return seen.count("pusher_internal:member_added") >= rooms*users })
@@ -70,18 +83,24 @@ func newSightings() *sightings {
 	return &sightings{events: map[string]int{}, each: map[string]int{}}
 }
 
-// watch counts all that a client gets, until its connection is gone.
-func (s *sightings) watch(cl *client.Client) {
+// watch counts all that a client gets, until its connection is gone, and tells
+// others of it.
+func (s *sightings) watch(cl *client.Client, others ...func(client.Frame)) {
 	go func() {
 		for {
 			f, err := cl.Read()
+			s.mu.Lock()
 			if err != nil {
+				s.events["the end: "+err.Error()]++
+				s.mu.Unlock()
 				return
 			}
-			s.mu.Lock()
 			s.events[f.Event]++
 			s.each[f.Event+" "+f.Channel+" "+client.Member(f)]++
 			s.mu.Unlock()
+			for _, tell := range others {
+				tell(f)
+			}
 		}
 	}()
 }
@@ -90,6 +109,13 @@ func (s *sightings) count(event string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.events[event]
+}
+
+// totals are the numbers of events by their names; "end" is one connection's.
+func (s *sightings) totals() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.events)
 }
 
 func (s *sightings) all() map[string]int {

@@ -65,7 +65,7 @@ func (s *Services) Decide(req any, answer func(authz.Decision)) {
 		answer(authz.Refuse(authz.Unavailable, fmt.Sprintf("nobody decides about %T", req)))
 		return
 	}
-	s.decide(s.decisions, decideTimeout, subj, app, req, answer)
+	s.decide(s.decisions, subj, app, req, answer)
 }
 
 // Submit implements the edge's Answers.

@@ -20,7 +20,8 @@ import (
 // Deadlines of requests. Some client libraries give up on a subscription
 // after a second.
 const (
-	authTimeout   = 800 * time.Millisecond
+	authTimeout   = 800 * time.Millisecond // of one of two attempts
+	authAttempts  = 2
 	cacheTimeout  = time.Second // of one of two attempts
 	cacheAttempts = 2
 
@@ -75,8 +76,8 @@ type Services struct {
 	lasts     Lasts
 	ask       Asker
 	publish   Publisher
-	auth      *line
-	decisions *line // those of Decide
+	auth      desk
+	decisions desk // those of Decide
 	reads     *line
 	metrics   *serviceMetrics
 }
@@ -85,26 +86,35 @@ type Services struct {
 func NewServices(lasts Lasts, ask Asker, publish Publisher, metrics prometheus.Registerer) *Services {
 	s := &Services{
 		lasts: lasts, ask: ask, publish: publish,
-		auth:      newLine(authUnderway, authInLine, authPatience),
-		decisions: newLine(decideUnderway, decideInLine, decidePatience),
+		auth:      desk{newLine(authUnderway, authInLine, authPatience), authTimeout, authAttempts},
+		decisions: desk{newLine(decideUnderway, decideInLine, decidePatience), decideTimeout, 1},
 		reads:     newLine(readUnderway, readInLine, readPatience),
 	}
-	s.metrics = newServiceMetrics(metrics, func() int { return s.auth.length() + s.decisions.length() })
+	s.metrics = newServiceMetrics(metrics, func() int { return s.auth.line.length() + s.decisions.line.length() })
 	return s
 }
 
 // Authorize implements the edge's Backbone.
 func (s *Services) Authorize(req *authz.Subscribe, answer func(authz.Decision)) {
-	s.decide(s.auth, authTimeout, subject.AuthSubscribe, req.App, req, answer)
+	s.decide(s.auth, subject.AuthSubscribe, req.App, req, answer)
 }
 
 // SignIn implements the edge's Backbone.
 func (s *Services) SignIn(req *authz.SignIn, answer func(authz.Decision)) {
-	s.decide(s.auth, authTimeout, subject.AuthSignIn, req.App, req, answer)
+	s.decide(s.auth, subject.AuthSignIn, req.App, req, answer)
+}
+
+// desk is where decisions are asked for: a line, and how long and how often one
+// is asked for when it is the client's turn. What may be asked twice changes
+// nothing: a signature, or the application's subscribe hook.
+type desk struct {
+	line     *line
+	timeout  time.Duration
+	attempts int
 }
 
 // decide asks the authorization service when it is the app's turn in line.
-func (s *Services) decide(l *line, timeout time.Duration, subj, app string, req any, answer func(authz.Decision)) {
+func (s *Services) decide(at desk, subj, app string, req any, answer func(authz.Decision)) {
 	body, err := json.Marshal(req)
 	if err != nil { // strings only: it can't be
 		s.metrics.unavailable.Inc()
@@ -125,12 +135,24 @@ func (s *Services) decide(l *line, timeout time.Duration, subj, app string, req 
 		}
 		answer(d)
 	}
-	l.enter(app, func() {
-		s.ask.Ask(subj, body, timeout, func(reply []byte, err error) {
+	at.line.enter(app, func() {
+		s.insist(at, subj, body, func(reply []byte, err error) {
 			settle(reply, err)
-			l.leave()
+			at.line.leave()
 		})
 	}, func() { settle(nil, natsconn.ErrBusy) })
+}
+
+// insist asks again when there is no answer in time: the services share a queue
+// group, so another one gets it when the first was killed.
+func (s *Services) insist(at desk, subj string, body []byte, done func(reply []byte, err error)) {
+	s.ask.Ask(subj, body, at.timeout, func(reply []byte, err error) {
+		if at.attempts--; at.attempts > 0 && errors.Is(err, natsconn.ErrTimeout) {
+			s.insist(at, subj, body, done)
+			return
+		}
+		done(reply, err)
+	})
 }
 
 // decision reads a reply; what can't be read is "can't tell now", never a yes.

@@ -3,6 +3,7 @@ package backbone
 import (
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,23 +94,50 @@ func TestDecisions(t *testing.T) {
 		"neither yes, no": {answer{"{}", nil}, authz.Refuse(authz.Unavailable, ""), "no reason"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ask := &script{t: t, answers: []answer{tc.answer, tc.answer}}
+			ask := &script{t: t, answers: slices.Repeat([]answer{tc.answer}, 2*authAttempts)}
 			s := NewServices(startedAt(5), ask, sentTo{}, nil)
 			var got []authz.Decision
 			note := func(d authz.Decision) { got = append(got, d) }
 			s.Authorize(&authz.Subscribe{App: "1", Channel: "private-a", ChannelData: `{"a":"<>&"}`}, note)
+			asked := len(ask.subjects)
 			s.SignIn(&authz.SignIn{App: "1", UserData: `{"id":"<7>"}`}, note)
 			for _, d := range got {
 				if d.Allow != tc.want.Allow || d.Reason != tc.want.Reason || d.Temporary != tc.want.Temporary || !strings.Contains(d.Message, tc.says) {
 					t.Errorf("got %+v, want %+v with %q", d, tc.want, tc.says)
 				}
 			}
-			if len(got) != 2 || ask.subjects[0] != subject.AuthSubscribe || ask.subjects[1] != subject.AuthSignIn {
+			if len(got) != 2 || ask.subjects[0] != subject.AuthSubscribe || ask.subjects[asked] != subject.AuthSignIn {
 				t.Fatalf("%d answers from %v", len(got), ask.subjects)
 			}
 			var sub authz.Subscribe
 			if err := json.Unmarshal([]byte(ask.bodies[0]), &sub); err != nil || sub.ChannelData != `{"a":"<>&"}` {
 				t.Errorf("channel_data arrives as %q (%v)", sub.ChannelData, err)
+			}
+		})
+	}
+}
+
+// A service that does not answer may have been killed: another one, or the same
+// a moment later, gets a second question, as clients don't ask again.
+func TestLateDecisionIsAskedForOnceMore(t *testing.T) {
+	late, yes := answer{"", natsconn.ErrTimeout}, answer{`{"allow":true}`, nil}
+	for name, tc := range map[string]struct {
+		answers []answer
+		allowed bool
+		asked   int
+	}{
+		"at once":   {[]answer{yes}, true, 1},
+		"then":      {[]answer{late, yes}, true, 2},
+		"never":     {[]answer{late, late}, false, 2},
+		"no answer": {[]answer{{"", natsconn.ErrNoResponders}}, false, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ask := &script{t: t, answers: tc.answers}
+			var got []authz.Decision
+			NewServices(startedAt(5), ask, sentTo{}, nil).Authorize(&authz.Subscribe{App: "1", Channel: "private-a"},
+				func(d authz.Decision) { got = append(got, d) })
+			if len(got) != 1 || got[0].Allow != tc.allowed || len(ask.subjects) != tc.asked {
+				t.Fatalf("answers %+v after %d questions", got, len(ask.subjects))
 			}
 		})
 	}
