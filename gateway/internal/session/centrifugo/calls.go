@@ -3,7 +3,6 @@ package centrifugo
 import (
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/proto/authz"
-	"github.com/carillon-rt/carillon/proto/message"
 )
 
 // call is a question that is not answered yet. When that takes too long the
@@ -59,13 +58,6 @@ func (s *Session) decide(req any, id uint32, then onDecision) {
 func (s *Session) Decided(number uint32, d authz.Decision, now int64) {
 	if then, ok := s.answered(number).(onDecision); ok {
 		then(&d, now)
-	}
-}
-
-// send publishes.
-func (s *Session) send(pub *message.Publication, id uint32, then onReceipt) {
-	if number, ok := s.call(id, then); ok {
-		s.host.Publish(number, pub)
 	}
 }
 

@@ -1,12 +1,5 @@
 package centrifugo
 
-import (
-	"github.com/carillon-rt/carillon/gateway/internal/dialect"
-	codec "github.com/carillon-rt/carillon/gateway/internal/dialect/centrifugo"
-	"github.com/carillon-rt/carillon/gateway/internal/session"
-	"github.com/carillon-rt/carillon/proto/authz"
-)
-
 const (
 	second = int64(1e9)
 	// staleDelay is how long a client may take to send connect.
@@ -48,6 +41,20 @@ func firstPing(now int64, random uint64) int64 {
 	return now + half + int64(random%uint64(half))
 }
 
+// after is the loop time of a Unix time, at least now; 0 is never.
+func after(t Transport, unix, now int64) int64 {
+	if unix == 0 {
+		return 0
+	}
+	return now + max(0, unix-t.Unix())*second
+}
+
+// ttl is what is left until a Unix time, in seconds.
+func ttl(t Transport, unix int64) uint32 { return uint32(min(max(0, unix-t.Unix()), ttlMax)) }
+
+// past says whether a Unix time is over; 0 is never.
+func past(t Transport, unix int64) bool { return unix != 0 && unix <= t.Unix() }
+
 // Active notes that the client was heard at the time now.
 func (s *Session) Active(now int64) { s.clock.active = max(s.clock.active, now) }
 
@@ -63,11 +70,12 @@ func (s *Session) pong() {
 // Tick does what is due and returns when it wants to be called again, 0 for
 // never.
 func (s *Session) Tick(now int64) (next int64) {
-	for _, due := range [...]func(now int64) int64{s.tickStart, s.tickPing, s.tickExpiry, s.tickSubscriptions, s.tickCalls} {
+	u := upkeep{s, now}
+	for _, due := range [...]func() int64{u.start, u.ping, u.expiry, u.subscriptions, u.calls} {
 		if s.phase == closed || s.app == nil {
 			return 0
 		}
-		if at := due(now); at > 0 && (next == 0 || at < next) {
+		if at := due(); at > 0 && (next == 0 || at < next) {
 			next = at
 		}
 	}
@@ -85,141 +93,4 @@ func (s *Session) wake(at int64) {
 		s.clock.wake = at
 		s.host.Wake(at)
 	}
-}
-
-// tickStart closes those that never connect, and answers a connect that takes
-// too long.
-func (s *Session) tickStart(now int64) int64 {
-	at := s.clock.opened + staleDelay
-	switch s.phase {
-	case connected:
-		return 0
-	case connecting:
-		if at = s.connect.deadline; now < at {
-			return at
-		}
-		id := s.connect.id
-		s.fail(func() { s.refuse(id, dialect.Unavailable, "nobody answered in time, try again") })
-		at = now + staleDelay
-	}
-	if now >= at {
-		s.Shut(dialect.AuthTimeout)
-	}
-	return at
-}
-
-// tickPing pings those that are connected, whatever they say meanwhile.
-func (s *Session) tickPing(now int64) int64 {
-	switch {
-	case s.phase != connected:
-		return 0
-	case s.clock.pinged > 0:
-		if now >= s.clock.pinged+pongTimeout {
-			s.Shut(dialect.NoPong)
-		}
-		return s.clock.pinged + pongTimeout
-	case now >= s.clock.pingAt:
-		s.say(s.dialect.AppendPing)
-		s.clock.pinged, s.clock.pingAt = now, now+pingInterval
-		return now + pongTimeout
-	}
-	return s.clock.pingAt
-}
-
-// after is the loop time of a Unix time, at least now; 0 is never.
-func (s *Session) after(unix, now int64) int64 {
-	if unix == 0 {
-		return 0
-	}
-	return now + max(0, unix-s.host.Unix())*second
-}
-
-// ttl is what is left until a Unix time, in seconds.
-func (s *Session) ttl(unix int64) uint32 { return uint32(min(max(0, unix-s.host.Unix()), ttlMax)) }
-
-func (s *Session) past(unix int64) bool { return unix != 0 && unix <= s.host.Unix() }
-
-// tickExpiry ends the connection some time after its credentials, or asks for
-// more time.
-func (s *Session) tickExpiry(now int64) int64 {
-	at := s.clock.expireAt
-	switch {
-	case at == 0 || s.phase != connected:
-		return 0
-	case s.identity.refresher == server && now >= at:
-		s.clock.expireAt = now + retryRefresh // unless there is an answer
-		s.due = now + callTimeout
-		s.decide(&authz.Refresh{Client: s.about()}, 0, s.refreshedByServer)
-		return s.clock.expireAt
-	case s.identity.refresher == server:
-		return at
-	case now >= at+expiryDelay:
-		s.Shut(dialect.Expired)
-		return 0
-	}
-	return at + expiryDelay
-}
-
-// tickSubscriptions answers those that take too long and ends those that have
-// expired. Centrifugo makes the client subscribe again, or connect again if it
-// was the server who subscribed it.
-func (s *Session) tickSubscriptions(now int64) (next int64) {
-	for i := len(s.subs.Rows) - 1; i >= 0 && s.phase != closed; i-- {
-		if i >= len(s.subs.Rows) { // ending one may have ended others
-			continue
-		}
-		sub := &s.subs.Rows[i]
-		at := sub.deadline
-		if sub.state == session.Live {
-			at = sub.end()
-		}
-		switch {
-		case at == 0:
-		case now < at:
-			if next == 0 || at < next {
-				next = at
-			}
-		case sub.state != session.Live:
-			s.drop(i, dialect.Unavailable, "the subscription took too long, try again", now)
-		case sub.has(refreshes):
-			sub.expireAt = now + retryRefresh // unless there is an answer
-			s.refreshSubscription(sub.name, now)
-			if next == 0 || now+retryRefresh < next {
-				next = now + retryRefresh
-			}
-		case sub.has(byServer):
-			s.Shut(dialect.SubscriptionExpired)
-		default:
-			s.end(i, codec.UnsubscribedExpired)
-		}
-	}
-	return next
-}
-
-// end is when the time of a live subscription is over.
-func (sub *subscription) end() int64 {
-	if sub.expireAt == 0 || sub.has(refreshes) {
-		return sub.expireAt
-	}
-	return sub.expireAt + expiryDelay
-}
-
-func (s *Session) tickCalls(now int64) (next int64) {
-	for i := len(s.calls) - 1; i >= 0; i-- {
-		if i >= len(s.calls) { // answering may have ended others
-			continue
-		}
-		c := s.calls[i]
-		if now < c.deadline {
-			if next == 0 || c.deadline < next {
-				next = c.deadline
-			}
-			continue
-		}
-		s.calls = append(s.calls[:i], s.calls[i+1:]...)
-		if c.id != 0 {
-			s.refuse(c.id, dialect.Unavailable, "nobody answered in time, try again")
-		}
-	}
-	return next
 }

@@ -19,7 +19,7 @@ import (
 
 // connect is what is kept until the client is connected.
 type connect struct {
-	id       uint32
+	command
 	deadline int64
 	places   map[string]codec.SubscribeRequest // what the client knows of the server's subscriptions
 	creds    *authz.Credentials
@@ -47,12 +47,12 @@ const (
 // begin asks who the connection is.
 func (s *Session) begin(id uint32, b *codec.ConnectRequest) {
 	s.phase = connecting
-	s.connect = &connect{id: id, deadline: s.due, places: b.Subs}
+	s.connect = &connect{command: command{s, id}, deadline: s.due, places: b.Subs}
 	s.identity.emulated = emulated(s.app.EmulatedHeaders(), b.Headers)
 	req := &authz.Connect{
 		Client: s.about(), Token: b.Token, Data: kept(b.Data), Name: b.Name, Version: b.Version, Channels: slices.Sorted(maps.Keys(b.Subs)),
 	}
-	number, _ := s.call(0, onDecision(s.identified))
+	number, _ := s.call(0, onDecision(s.connect.identified))
 	s.connect.open = 1 // until identified
 	s.host.Decide(number, req)
 }
@@ -79,8 +79,7 @@ func emulated(names []string, headers map[string]string) map[string]string {
 }
 
 // postpone keeps a command until the client is connected.
-func (s *Session) postpone(cmd *codec.Command) {
-	c := s.connect
+func (c *connect) postpone(cmd *codec.Command) {
 	switch b := cmd.Body.(type) { // what aliases the message
 	case *codec.SubscribeRequest:
 		b.Data = kept(b.Data)
@@ -95,69 +94,68 @@ func (s *Session) postpone(cmd *codec.Command) {
 		b.Data = nil
 	}
 	if len(c.waiting) == waitingMax || c.waitingBytes > waitingBytesMax {
-		s.Shut(dialect.Flood)
+		c.s.Shut(dialect.Flood)
 		return
 	}
-	c.waiting = append(c.waiting, postponed{*cmd, s.due})
+	c.waiting = append(c.waiting, postponed{*cmd, c.s.due})
 }
 
 // identified goes on with the decision about the connection.
-func (s *Session) identified(d *authz.Decision, now int64) {
-	if s.phase != connecting {
+func (c *connect) identified(d *authz.Decision, now int64) {
+	if c.s.phase != connecting {
 		return
 	}
-	c := s.connect
 	c.open = 0
 	switch why := reasonOf(d); {
 	case d.Allow:
 	case d.Verdict != nil || why != dialect.BadToken && why != dialect.Unauthorized:
-		s.fail(func() { s.denied(c.id, d) })
+		c.fail(func() { c.denied(d) })
 		return
 	case why == dialect.Unauthorized:
-		s.Shut(dialect.Anonymous)
+		c.s.Shut(dialect.Anonymous)
 		return
 	default:
-		s.Shut(why)
+		c.s.Shut(why)
 		return
 	}
 	creds := d.Credentials
 	if creds == nil {
 		creds = &authz.Credentials{}
 	}
-	if creds.Expired || s.past(creds.ExpireAt) {
-		s.fail(func() { s.refuse(c.id, dialect.TokenExpired, "") })
+	if creds.Expired || past(c.s.host, creds.ExpireAt) {
+		c.fail(func() { c.refuse(dialect.TokenExpired, "") })
 		return
 	}
-	if creds.User != "" && !s.host.Identify(creds.User) {
+	if creds.User != "" && !c.s.host.Identify(creds.User) {
 		return
 	}
-	s.become(creds, now)
+	c.s.identity.is(creds)
+	c.s.live(creds, now)
 	c.creds = creds
-	s.subscribeByServer(creds.Subs, now)
-	if s.phase == connecting && c.open == 0 {
-		s.finish(now)
+	c.subscribeByServer(creds.Subs, now)
+	if c.s.phase == connecting && c.open == 0 {
+		c.finish(now)
 	}
 }
 
 // fail answers connect with an error, after which the connection is of no use.
-func (s *Session) fail(answer func()) {
-	s.phase = failed
+func (c *connect) fail(answer func()) {
+	c.s.phase = failed
 	answer()
-	for i := len(s.subs.Rows) - 1; i >= 0; i-- {
-		s.remove(i)
+	for i := len(c.s.subs.Rows) - 1; i >= 0; i-- {
+		c.s.remove(i)
 	}
-	s.connect = nil
+	c.s.connect = nil
 }
 
-// become takes what credentials say of the connection.
-func (s *Session) become(creds *authz.Credentials, now int64) {
-	s.identity.user, s.identity.info, s.identity.meta = creds.User, creds.Info, creds.Meta
-	s.live(creds, now)
+// is takes who credentials say that the connection is.
+func (i *identity) is(creds *authz.Credentials) {
+	i.user, i.info, i.meta = creds.User, creds.Info, creds.Meta
 }
 
 // live takes how long credentials are good for.
 func (s *Session) live(creds *authz.Credentials, now int64) {
-	s.clock.expireAt = s.after(creds.ExpireAt, now)
+	s.clock.expireAt = after(s.host, creds.ExpireAt, now)
 	switch {
 	case creds.ExpireAt == 0:
 		s.identity.refresher = nobody
@@ -172,73 +170,70 @@ func (s *Session) live(creds *authz.Credentials, now int64) {
 }
 
 // subscribeByServer makes the subscriptions that come with the credentials.
-func (s *Session) subscribeByServer(grants map[string]authz.Grant, now int64) {
-	c := s.connect
-	if n := s.app.Limits.Subscriptions; n > 0 && len(grants) > n {
-		s.Shut(dialect.Subscriptions)
+func (c *connect) subscribeByServer(grants map[string]authz.Grant, now int64) {
+	if n := c.s.app.Limits.Subscriptions; n > 0 && len(grants) > n {
+		c.s.Shut(dialect.Subscriptions)
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(grants)) {
-		if s.phase != connecting {
+		if c.s.phase != connecting {
 			return
 		}
 		grant := grants[name]
-		if channel.Validate(name) != nil || s.past(grant.ExpireAt) {
+		if channel.Validate(name) != nil || past(c.s.host, grant.ExpireAt) {
 			continue // the application's mistake must not cost the client its connection
 		}
 		place := c.places[name]
 		place.Channel, place.JoinLeave = name, false // only where the application forces it
 		c.open++
-		s.subs.Add(subscription{name: name, flags: byServer, deadline: c.deadline})
-		s.attach(len(s.subs.Rows)-1, &place, &grant, true, now)
+		c.s.subs.Add(subscription{name: name, flags: byServer, deadline: c.deadline})
+		c.s.attach(len(c.s.subs.Rows)-1, &place, &grant, true, now)
 	}
 }
 
 // made is a subscription of the server that has been made; the last one
 // completes the connect.
-func (s *Session) made(name string, r *codec.SubscribeResult, now int64) {
-	c := s.connect
+func (c *connect) made(name string, r *codec.SubscribeResult, now int64) {
 	if c.results == nil {
 		c.results = map[string]*codec.SubscribeResult{}
 	}
 	c.results[name] = r
 	if c.open--; c.open == 0 {
-		s.finish(now)
+		c.finish(now)
 	}
 }
 
 // finish answers connect.
-func (s *Session) finish(now int64) {
-	c := s.connect
-	s.connect = nil
-	s.phase = connected
+func (c *connect) finish(now int64) {
+	c.s.connect = nil
+	c.s.phase = connected
 	r := &codec.ConnectResult{
-		Client: s.host.SocketID(), Version: Version, Data: c.creds.Data, Subs: c.results,
+		Client: c.s.host.SocketID(), Version: Version, Data: c.creds.Data, Subs: c.results,
 		Ping: uint32(pingInterval / second), Pong: true,
 	}
-	if s.identity.refresher == client {
-		r.Expires, r.TTL = true, s.ttl(c.creds.ExpireAt)
+	if c.s.identity.refresher == client {
+		r.Expires, r.TTL = true, ttl(c.s.host, c.creds.ExpireAt)
 	}
-	if node, id, ok := s.host.SessionID(); ok {
+	if node, id, ok := c.s.host.SessionID(); ok {
 		r.Session, r.Node = id, node
 	}
-	s.clock.pingAt = firstPing(now, s.opt.Random)
-	s.wake(s.clock.pingAt)
-	s.reply(c.id, r)
+	c.s.clock.pingAt = firstPing(now, c.s.opt.Random)
+	c.s.wake(c.s.clock.pingAt)
+	c.reply(r)
 	for _, name := range slices.Sorted(maps.Keys(c.results)) {
-		if i := s.subs.Find(name); i >= 0 && s.subs.Rows[i].state == session.Live {
-			s.welcome(&s.subs.Rows[i])
-			if !s.host.Live(name) {
-				s.Shut(dialect.LostPlace)
+		if i := c.s.subs.Find(name); i >= 0 && c.s.subs.Rows[i].state == session.Live {
+			c.s.welcome(&c.s.subs.Rows[i])
+			if !c.s.host.Live(name) {
+				c.s.Shut(dialect.LostPlace)
 				return
 			}
 		}
 	}
 	for i := range c.waiting {
-		if s.phase != connected {
+		if c.s.phase != connected {
 			return
 		}
-		s.due = c.waiting[i].due
-		s.do(&c.waiting[i].Command, now)
+		c.s.due = c.waiting[i].due
+		c.s.do(&c.waiting[i].Command, now)
 	}
 }

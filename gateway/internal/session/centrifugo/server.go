@@ -11,68 +11,82 @@ import (
 
 // Operate carries out what a backend wants of the connection.
 func (s *Session) Operate(op *control.Operation, now int64) {
+	by := backend{s, now}
 	switch {
 	case s.phase == closed:
 	case op.Disconnect != nil:
-		s.disconnect(op.Disconnect)
+		by.disconnect(op.Disconnect)
 	case s.phase != connected: // no subscriptions, no lifetime: it is on its way
 	case op.Subscribe != nil:
-		s.serverSubscribes(op.Subscribe, now)
+		by.subscribe(op.Subscribe)
 	case op.Unsubscribe != "":
-		if i := s.subs.Find(op.Unsubscribe); i >= 0 {
-			waits := s.subs.Rows[i].id
-			if s.subs.Rows[i].state == session.Live {
-				s.end(i, codec.UnsubscribedByServer)
-				return
-			}
-			s.remove(i)
-			if waits != 0 {
-				s.refuse(waits, dialect.Unauthorized, "the server unsubscribed it meanwhile")
-			}
-		}
+		by.unsubscribe(op.Unsubscribe)
 	case op.Refresh != nil:
-		s.serverRefreshes(op.Refresh, now)
+		by.refresh(op.Refresh)
 	}
 }
 
-func (s *Session) disconnect(v *authz.Verdict) {
-	code, text := s.dialect.Closing(dialect.Terminated)
+// backend is a backend that does something to the connection.
+type backend struct {
+	s   *Session
+	now int64
+}
+
+func (by backend) disconnect(v *authz.Verdict) {
+	code, text := by.s.dialect.Closing(dialect.Terminated)
 	if v.Code != 0 {
 		code, text = int(v.Code), v.Text
 	}
-	s.shut(dialect.Terminated, code, text)
+	by.s.shut(dialect.Terminated, code, text)
 }
 
-// serverSubscribes makes a subscription, unless there is one.
-func (s *Session) serverSubscribes(want *control.SubscribeThem, now int64) {
-	if channel.Validate(want.Channel) != nil || s.subs.Find(want.Channel) >= 0 || s.past(want.Grant.ExpireAt) {
+// subscribe makes a subscription, unless there is one.
+func (by backend) subscribe(want *control.SubscribeThem) {
+	if channel.Validate(want.Channel) != nil || by.s.subs.Find(want.Channel) >= 0 || past(by.s.host, want.Grant.ExpireAt) {
 		return
 	}
-	if n := s.app.Limits.Subscriptions; n > 0 && len(s.subs.Rows) >= n {
-		s.Shut(dialect.Subscriptions)
+	if n := by.s.app.Limits.Subscriptions; n > 0 && len(by.s.subs.Rows) >= n {
+		by.s.Shut(dialect.Subscriptions)
 		return
 	}
 	ask := codec.SubscribeRequest{Channel: want.Channel}
 	if want.SinceEpoch != "" {
 		ask.Recover, ask.Offset, ask.Epoch = true, want.SinceOffset, want.SinceEpoch
 	}
-	s.subs.Add(subscription{name: want.Channel, flags: byServer, deadline: now + callTimeout})
-	s.wake(now + callTimeout)
-	s.attach(len(s.subs.Rows)-1, &ask, &want.Grant, false, now)
+	by.s.subs.Add(subscription{name: want.Channel, flags: byServer, deadline: by.now + callTimeout})
+	by.s.wake(by.now + callTimeout)
+	by.s.attach(len(by.s.subs.Rows)-1, &ask, &want.Grant, false, by.now)
 }
 
-// serverRefreshes changes how long the connection lives, and tells the client.
-func (s *Session) serverRefreshes(creds *authz.Credentials, now int64) {
-	if creds.Expired || s.past(creds.ExpireAt) {
-		s.Shut(dialect.Expired)
+// unsubscribe ends a subscription, whoever made it.
+func (by backend) unsubscribe(name string) {
+	i := by.s.subs.Find(name)
+	if i < 0 {
+		return
+	}
+	waits := by.s.subs.Rows[i].id
+	if by.s.subs.Rows[i].state == session.Live {
+		by.s.end(i, codec.UnsubscribedByServer)
+		return
+	}
+	by.s.remove(i)
+	if waits != 0 {
+		by.s.refuse(waits, dialect.Unauthorized, "the server unsubscribed it meanwhile")
+	}
+}
+
+// refresh changes how long the connection lives, and tells the client.
+func (by backend) refresh(creds *authz.Credentials) {
+	if creds.Expired || past(by.s.host, creds.ExpireAt) {
+		by.s.Shut(dialect.Expired)
 		return
 	}
 	if creds.Info != "" {
-		s.identity.info = creds.Info
+		by.s.identity.info = creds.Info
 	}
-	s.live(creds, now)
-	if s.identity.refresher != server {
-		s.push("", &codec.Refresh{Expires: creds.ExpireAt != 0, TTL: s.ttl(creds.ExpireAt)})
+	by.s.live(creds, by.now)
+	if by.s.identity.refresher != server {
+		by.s.push("", &codec.Refresh{Expires: creds.ExpireAt != 0, TTL: ttl(by.s.host, creds.ExpireAt)})
 	}
 }
 

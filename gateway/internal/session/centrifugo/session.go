@@ -171,14 +171,14 @@ func (s *Session) Message(payload []byte, now int64) dialect.Reason {
 			return dialect.Flood
 		}
 		s.due = now + callTimeout
-		s.command(&cmd, now)
+		s.take(&cmd, now)
 	}
 	return dialect.None
 }
 
-// command does what a command asks for, in the order in which they came: what
+// take does what a command asks for, in the order in which they came: what
 // comes while the connection is being decided waits for that.
-func (s *Session) command(cmd *codec.Command, now int64) {
+func (s *Session) take(cmd *codec.Command, now int64) {
 	body, isConnect := cmd.Body.(*codec.ConnectRequest)
 	switch {
 	case s.phase == fresh && isConnect:
@@ -190,38 +190,9 @@ func (s *Session) command(cmd *codec.Command, now int64) {
 	case s.phase == failed:
 		s.bad("connect was refused, no further command is taken")
 	case s.phase == connecting:
-		s.postpone(cmd)
+		s.connect.postpone(cmd)
 	default:
 		s.do(cmd, now)
-	}
-}
-
-// do does what a command of a connected client asks for.
-func (s *Session) do(cmd *codec.Command, now int64) {
-	switch b := cmd.Body.(type) {
-	case *codec.SubscribeRequest:
-		s.subscribe(cmd.ID, b, now)
-	case *codec.UnsubscribeRequest:
-		s.unsubscribe(cmd.ID, b.Channel)
-	case *codec.PublishRequest:
-		s.publish(cmd.ID, b)
-	case *codec.PresenceRequest:
-		s.presence(cmd.ID, b.Channel)
-	case *codec.PresenceStatsRequest:
-		s.presenceStats(cmd.ID, b.Channel)
-	case *codec.HistoryRequest:
-		s.history(cmd.ID, b)
-	case *codec.RPCRequest:
-		s.rpc(cmd.ID, b)
-	case *codec.RefreshRequest:
-		s.refresh(cmd.ID, b)
-	case *codec.SubRefreshRequest:
-		s.subRefresh(cmd.ID, b)
-	case *codec.SendRequest: // nobody takes them
-		s.host.Refused(dialect.NotAvailable)
-		s.Shut(dialect.NotAvailable)
-	default:
-		s.bad("servers take no such command")
 	}
 }
 
@@ -229,20 +200,6 @@ func (s *Session) do(cmd *codec.Command, now int64) {
 func (s *Session) bad(text string) {
 	s.host.Refused(dialect.Malformed)
 	s.shut(dialect.Malformed, 3501, "bad request: "+text)
-}
-
-// denied tells what the authorization service said no to: in the application's
-// own words if it has any.
-func (s *Session) denied(id uint32, d *authz.Decision) {
-	switch v := d.Verdict; {
-	case v != nil && v.Disconnect:
-		s.host.Refused(dialect.ByApp)
-		s.shut(dialect.ByApp, int(v.Code), v.Text)
-	case v != nil:
-		s.refuseWith(id, dialect.ByApp, &codec.Error{Code: v.Code, Message: v.Text, Temporary: v.Temporary})
-	default:
-		s.refuse(id, reasonOf(d), d.Message)
-	}
 }
 
 func reasonOf(d *authz.Decision) dialect.Reason {

@@ -27,36 +27,36 @@ import (
 // missed more is told that it has lost its place (client protocol, 1.7).
 const recoveredMax = 300
 
-func (s *Session) subscribe(id uint32, b *codec.SubscribeRequest, now int64) {
+func (c command) subscribe(b *codec.SubscribeRequest, now int64) {
 	if b.Channel == "" {
-		s.bad("subscribe needs a channel")
+		c.s.bad("subscribe needs a channel")
 		return
 	}
-	eff := s.app.Effective(b.Channel)
-	if why, text := s.mayNotAsk(b, &eff); why != dialect.None {
-		s.refuse(id, why, text)
+	eff := c.s.app.Effective(b.Channel)
+	if why, text := c.mayNotAsk(b, &eff); why != dialect.None {
+		c.refuse(why, text)
 		return
 	}
-	sub := subscription{name: b.Channel, id: id, deadline: s.due}
-	s.wake(sub.deadline)
+	sub := subscription{name: b.Channel, id: c.id, deadline: c.s.due}
+	c.s.wake(sub.deadline)
 	if b.Token == "" && !eff.MustAsk() {
-		s.subs.Add(sub)
-		s.attach(len(s.subs.Rows)-1, b, &authz.Grant{}, false, now)
+		c.s.subs.Add(sub)
+		c.s.attach(len(c.s.subs.Rows)-1, b, &authz.Grant{}, false, now)
 		return
 	}
 	sub.state = session.Authorizing
 	sub.set(refreshes, b.Token == "")
-	s.subs.Add(sub)
-	req := &authz.Subscribe{App: s.app.ID, SocketID: s.host.SocketID(), Channel: b.Channel, Token: b.Token, Data: kept(b.Data)}
-	about := s.about()
+	c.s.subs.Add(sub)
+	req := &authz.Subscribe{App: c.s.app.ID, SocketID: c.s.host.SocketID(), Channel: b.Channel, Token: b.Token, Data: kept(b.Data)}
+	about := c.s.about()
 	req.Client = &about
 	ask := *b
 	ask.Data = nil
-	s.decide(req, 0, func(d *authz.Decision, now int64) { s.authorized(id, &ask, d, now) })
+	c.s.decide(req, 0, func(d *authz.Decision, now int64) { c.authorized(&ask, d, now) })
 }
 
 // mayNotAsk says why a subscription is refused without asking anybody.
-func (s *Session) mayNotAsk(b *codec.SubscribeRequest, eff *app.Effective) (dialect.Reason, string) {
+func (c command) mayNotAsk(b *codec.SubscribeRequest, eff *app.Effective) (dialect.Reason, string) {
 	if err := channel.Validate(b.Channel); err != nil {
 		return dialect.BadChannel, err.Error()
 	}
@@ -65,16 +65,16 @@ func (s *Session) mayNotAsk(b *codec.SubscribeRequest, eff *app.Effective) (dial
 			return dialect.BadData, "tf: " + err.Error()
 		}
 	}
-	switch n := s.app.Limits.Subscriptions; {
+	switch n := c.s.app.Limits.Subscriptions; {
 	case b.Type != 0:
 		return dialect.NotAvailable, "map and shared poll subscriptions are not offered"
 	case b.Filter != nil && (eff.Rules == nil || !eff.Rules.TagsFilter):
 		return dialect.BadData, "the channel takes no filters: see tags_filter of its policy"
-	case s.subs.Find(b.Channel) >= 0:
+	case c.s.subs.Find(b.Channel) >= 0:
 		return dialect.AlreadyDone, ""
-	case n > 0 && len(s.subs.Rows) >= n:
-		return dialect.Subscriptions, fmt.Sprintf("the connection has %d subscriptions, the limit is %d", len(s.subs.Rows), n)
-	case s.app.UnknownNamespace(b.Channel, *eff):
+	case n > 0 && len(c.s.subs.Rows) >= n:
+		return dialect.Subscriptions, fmt.Sprintf("the connection has %d subscriptions, the limit is %d", len(c.s.subs.Rows), n)
+	case c.s.app.UnknownNamespace(b.Channel, *eff):
 		return dialect.NoChannel, ""
 	case strings.HasPrefix(b.Channel, channel.OnlinePrefix):
 		return dialect.Unauthorized, ""
@@ -84,9 +84,9 @@ func (s *Session) mayNotAsk(b *codec.SubscribeRequest, eff *app.Effective) (dial
 
 // authorized goes on with the decision about a subscription, unless it was
 // forgotten.
-func (s *Session) authorized(id uint32, b *codec.SubscribeRequest, d *authz.Decision, now int64) {
-	i := s.subs.Find(b.Channel)
-	if i < 0 || s.subs.Rows[i].id != id || s.subs.Rows[i].state != session.Authorizing {
+func (c command) authorized(b *codec.SubscribeRequest, d *authz.Decision, now int64) {
+	i := c.s.subs.Find(b.Channel)
+	if i < 0 || c.s.subs.Rows[i].id != c.id || c.s.subs.Rows[i].state != session.Authorizing {
 		return
 	}
 	grant := d.Grant
@@ -95,20 +95,20 @@ func (s *Session) authorized(id uint32, b *codec.SubscribeRequest, d *authz.Deci
 	}
 	switch {
 	case !d.Allow:
-		s.remove(i)
+		c.s.remove(i)
 		switch {
 		case d.Verdict == nil && d.Reason == authz.ForeignToken: // a client that was given it is not to be trusted
-			s.Shut(dialect.BadToken)
+			c.s.Shut(dialect.BadToken)
 		case d.Verdict == nil && d.Reason == authz.BadToken:
-			s.refuse(id, dialect.Unauthorized, d.Message)
+			c.refuse(dialect.Unauthorized, d.Message)
 		default:
-			s.denied(id, d)
+			c.denied(d)
 		}
-	case s.past(grant.ExpireAt):
-		s.remove(i)
-		s.refuse(id, dialect.TokenExpired, "")
+	case past(c.s.host, grant.ExpireAt):
+		c.s.remove(i)
+		c.refuse(dialect.TokenExpired, "")
 	default:
-		s.attach(i, b, grant, false, now)
+		c.s.attach(i, b, grant, false, now)
 	}
 }
 
@@ -118,7 +118,7 @@ func (s *Session) attach(i int, b *codec.SubscribeRequest, g *authz.Grant, wait 
 	sub := &s.subs.Rows[i]
 	eff := s.app.Effective(sub.name)
 	sub.state, sub.info = session.Attaching, g.Info
-	sub.expireAt = s.after(g.ExpireAt, now)
+	sub.expireAt = after(s.host, g.ExpireAt, now)
 	sub.set(mayPublish, g.Publish)
 	sub.set(mayRead, g.History)
 	sub.set(maySee, g.ReadPresence)
@@ -223,12 +223,12 @@ func (s *Session) Attached(r session.Attached, now int64) {
 	}
 	switch {
 	case sub.has(byServer) && s.phase == connecting:
-		s.made(sub.name, result, now)
+		s.connect.made(sub.name, result, now)
 	case sub.has(byServer):
 		s.push(sub.name, &codec.Subscribe{
 			Recoverable: result.Recoverable, Positioned: result.Positioned, Epoch: result.Epoch, Offset: result.Offset, Data: result.Data,
 		})
-		s.recovered(sub.name, result.Publications)
+		s.missed(sub.name, result.Publications)
 		s.welcome(sub)
 	default:
 		s.reply(id, result)
@@ -241,7 +241,7 @@ func (s *Session) result(sub *subscription, r *session.Attached) *codec.Subscrib
 	made := sub.pending
 	result := &codec.SubscribeResult{Data: made.data, WasRecovering: made.recovering, HasDelta: made.delta}
 	if made.expireUnix != 0 && !sub.has(refreshes) && !sub.has(byServer) {
-		result.Expires, result.TTL = true, s.ttl(made.expireUnix)
+		result.Expires, result.TTL = true, ttl(s.host, made.expireUnix)
 	}
 	if a := r.Resume; a != nil && a.Kept {
 		result.Recoverable, result.Positioned = true, true
@@ -283,13 +283,6 @@ func (p *pending) add(result *codec.SubscribeResult, pos message.Position, pub *
 	result.Publications = append(result.Publications, codec.Publication{Position: pos, Publication: pub, Text: p.delta})
 }
 
-// recovered tells what a client missed by pushes.
-func (s *Session) recovered(name string, publications []codec.Publication) {
-	for i := range publications {
-		s.push(name, &publications[i])
-	}
-}
-
 // welcome tells a client that wants to know who comes that it came itself:
 // what others are told of it was said before it was there.
 func (s *Session) welcome(sub *subscription) {
@@ -306,8 +299,8 @@ func (s *Session) drop(i int, why dialect.Reason, text string, now int64) {
 	case !sub.has(byServer):
 		s.refuse(sub.id, why, text)
 	case s.phase == connecting:
-		id := s.connect.id
-		s.fail(func() { s.refuse(id, why, text) })
+		c := s.connect
+		c.fail(func() { c.refuse(why, text) })
 	default:
 		s.host.Refused(why)
 	}
@@ -322,17 +315,17 @@ func (s *Session) end(i int, code uint32) {
 
 // unsubscribe is never refused. A subscription that is being made is answered,
 // too.
-func (s *Session) unsubscribe(id uint32, name string) {
+func (c command) unsubscribe(name string) {
 	if name == "" {
-		s.bad("unsubscribe needs a channel")
+		c.s.bad("unsubscribe needs a channel")
 		return
 	}
-	if i := s.subs.Find(name); i >= 0 {
-		waits := s.subs.Rows[i].id
-		s.remove(i)
+	if i := c.s.subs.Find(name); i >= 0 {
+		waits := c.s.subs.Rows[i].id
+		c.s.remove(i)
 		if waits != 0 {
-			s.refuse(waits, dialect.Unavailable, "unsubscribed meanwhile")
+			c.s.refuse(waits, dialect.Unavailable, "unsubscribed meanwhile")
 		}
 	}
-	s.reply(id, &codec.UnsubscribeResult{})
+	c.reply(&codec.UnsubscribeResult{})
 }

@@ -38,6 +38,13 @@ func (v *voice) push(channel string, p codec.Push) {
 	v.say(func(dst []byte) []byte { return v.dialect.AppendPush(dst, channel, p) })
 }
 
+// missed tells what a client missed, by pushes.
+func (v *voice) missed(channel string, publications []codec.Publication) {
+	for i := range publications {
+		v.push(channel, &publications[i])
+	}
+}
+
 // buffers are for messages to single clients: a session keeps none.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
