@@ -65,11 +65,17 @@ func run(ctx context.Context, s settings) error {
 	if s.million > 0 {
 		return b.section(func() error { return million(b, s) })
 	}
-	r := &report{}
-	for _, c := range cases() {
-		if s.only != "" && !slices.Contains(strings.Split(s.only, ","), c.name) {
-			continue
+	chosen, err := choose(cases(), s.only)
+	if err != nil {
+		return err
+	}
+	if s.profiles != "" {
+		if err := os.MkdirAll(s.profiles, 0o755); err != nil {
+			return err
 		}
+	}
+	r := &report{}
+	for _, c := range chosen {
 		fmt.Fprintf(os.Stderr, "%s: %s\n", c.name, c.about)
 		if err := b.section(func() error { return measure(b, s, &c, r) }); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
@@ -78,11 +84,30 @@ func run(ctx context.Context, s settings) error {
 			return ctx.Err()
 		}
 	}
-	if len(r.rows) == 0 {
-		return fmt.Errorf("no case is named %q", s.only)
-	}
 	r.print(os.Stdout)
 	return errors.Join(r.save(s.json), r.saveLines(s.lines), r.check())
+}
+
+// choose gives the cases of these names, in the order of all; "" is all.
+func choose(all []one, only string) ([]one, error) {
+	if only == "" {
+		return all, nil
+	}
+	names := strings.Split(only, ",")
+	known := make([]string, len(all))
+	var chosen []one
+	for i, c := range all {
+		known[i] = c.name
+		if slices.Contains(names, c.name) {
+			chosen = append(chosen, c)
+		}
+	}
+	for _, name := range names {
+		if !slices.Contains(known, name) {
+			return nil, fmt.Errorf("no case is named %q; there are %s", name, strings.Join(known, ", "))
+		}
+	}
+	return chosen, nil
 }
 
 // measure runs a case against its targets in turns.
