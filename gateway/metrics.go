@@ -56,6 +56,7 @@ var (
 	descMailbox      = desc("mailbox_depth", "Items that wait in the fullest mailbox.")
 	descPosts        = desc("http_posts_total", "HTTP requests that brought messages of clients without WebSockets.")
 	descRelays       = desc("http_relays_total", "HTTP requests by which clients receive from a session without a stream of its own, or of another loop or gateway.")
+	descOvertaken    = desc("overtaken_total", "Publications of channels that are not stored that came after later ones of their channel, and were dropped.")
 	descKnown        = desc("presence_events_dropped_total", "Member events that the subscribers of this node knew already.")
 
 	figures = []figure{
@@ -82,7 +83,7 @@ var (
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descConnections, descChannels, descMessages, descPublications, descDeliveries, descCloses, descTurned, descRefused, descResumes, descOperations,
-		descEnded, descSlow, descTurn, descMailbox, descKnown, descPosts, descRelays,
+		descEnded, descSlow, descTurn, descMailbox, descKnown, descOvertaken, descPosts, descRelays,
 	} {
 		ch <- d
 	}
@@ -108,6 +109,7 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	count(descPublications, float64(s.Publications))
 	count(descDeliveries, float64(s.Deliveries))
 	count(descKnown, float64(s.KnownMemberEvents))
+	count(descOvertaken, float64(s.Overtaken))
 	count(descPosts, float64(s.Posts))
 	count(descRelays, float64(s.Relays))
 	for why, n := range s.Closes {

@@ -104,6 +104,7 @@ func (r *Router) Run(ctx context.Context) error {
 	r.log.Info("router runs", "partitions", p.partitions, "epoch", p.journal.Epoch())
 	group := run.Group{Grace: r.cfg.Drain + stopSlack}
 	group.Add("journal", p.journal.Run)
+	group.Add("clock", func(ctx context.Context) error { return p.journal.Clock.Listen(ctx, r.deps.NATS.Live) })
 	group.Add("followers", p.followers.Run)
 	group.Add("hooks", p.hooks.Run)
 	group.Add("writers", p.writers.Run)

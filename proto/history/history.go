@@ -66,4 +66,7 @@ type Entry struct {
 type Heartbeat struct {
 	LastSeq uint64 `json:"last_seq"`
 	Epoch   string `json:"epoch"`
+	// Clock is the time of the router's clock, 0 if it does not tell: see
+	// message.AppendStamped.
+	Clock uint64 `json:"clock,omitempty"`
 }

@@ -6,6 +6,7 @@
 package message
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -70,6 +71,9 @@ type Publication struct {
 	// Info says who published it from a client, as JSON of the client's
 	// dialect; empty on everything else.
 	Info []byte
+	// Left is the stamp of its batch: see AppendStamped. A reader sets it; it is
+	// not part of the encoding.
+	Left uint64
 }
 
 // Tag is one key and value that the publisher attached.
@@ -252,8 +256,11 @@ func Parse(buf []byte) (*Publication, error) {
 	return p, nil
 }
 
-// version is the first byte of every batch.
-const version = 1
+// The first byte of a batch.
+const (
+	version = 1
+	stamped = 2 // the same after a stamp
+)
 
 // Limits of a batch: the index of a publication has 10 bits in a position.
 const (
@@ -315,21 +322,34 @@ func (b *Batch) Add(p *Publication) int {
 	return b.n - 1
 }
 
+// AppendStamped appends a batch that says when it left its router, in
+// microseconds of the clock that routers share. Batches that are stored need
+// none: they have positions.
+func AppendStamped(dst []byte, left uint64, batch []byte) []byte {
+	dst = binary.AppendUvarint(append(dst, stamped), left)
+	return append(dst, batch[1:]...)
+}
+
 // Reader walks over the publications of a batch.
 type Reader struct {
-	r   wire.Reader
-	err error
-	n   int
+	r    wire.Reader
+	err  error
+	n    int
+	left uint64
 }
 
 // NewReader reads the batch in buf, which must stay unchanged as long as
 // anything read from it is in use.
 func NewReader(buf []byte) Reader {
 	r := wire.NewReader(buf)
-	if v := r.Byte(); r.Err() != nil || v != version {
-		return Reader{err: ErrVersion}
+	switch v := r.Byte(); {
+	case r.Err() == nil && v == version:
+		return Reader{r: r}
+	case r.Err() == nil && v == stamped:
+		left := r.Uvarint()
+		return Reader{r: r, left: left, err: r.Err()}
 	}
-	return Reader{r: r}
+	return Reader{err: ErrVersion}
 }
 
 // Next reads the next publication into p. It returns false at the end and on
@@ -341,6 +361,7 @@ func (r *Reader) Next(p *Publication) bool {
 	if r.err = p.read(&r.r); r.err != nil {
 		return false
 	}
+	p.Left = r.left
 	r.n++
 	return true
 }

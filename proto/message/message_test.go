@@ -140,6 +140,28 @@ func TestRoundTrip(t *testing.T) {
 	})
 }
 
+func TestStamp(t *testing.T) {
+	pubs := []Publication{{Kind: Event, App: "1", Channel: "a"}, {Kind: Event, App: "1", Channel: "b"}}
+	plain := encode(pubs)
+	for _, left := range []uint64{0, 1, 1 << 60} {
+		got := decode(t, AppendStamped([]byte("scratch"), left, plain)[len("scratch"):])
+		if len(got) != 2 || got[0].Channel != "a" || got[0].Left != left || got[1].Channel != "b" || got[1].Left != left {
+			t.Errorf("decoded %+v, want both with %d", got, left)
+		}
+	}
+	var reused Publication
+	for _, batch := range [][]byte{AppendStamped(nil, 7, plain), plain} {
+		r := NewReader(batch)
+		r.Next(&reused)
+	}
+	if reused.Left != 0 {
+		t.Error("a publication keeps the stamp of the batch before")
+	}
+	if r := NewReader([]byte{stamped}); r.Next(&reused) || r.Err() == nil {
+		t.Error("a stamp that is cut off is read")
+	}
+}
+
 func TestReaderIgnoresFieldsOfNewerWriters(t *testing.T) {
 	p := Publication{Kind: Event, App: "1", Channel: "c", Data: []byte("x")}
 	body := p.Append(nil)[1:] // without its length, which is one byte

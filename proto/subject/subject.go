@@ -41,6 +41,9 @@ func Log(p int) string { return "car.log." + strconv.Itoa(p) }
 // the journal, or published straight for channels without history.
 func Live(p int) string { return "car.live." + strconv.Itoa(p) }
 
+// AllSync are the heartbeats of all partitions.
+const AllSync = "car.sync.*"
+
 // Sync carries the heartbeat of partition p: the last sequence of its log.
 func Sync(p int) string { return "car.sync." + strconv.Itoa(p) }
 

@@ -61,6 +61,9 @@ type Stats struct {
 	// KnownMemberEvents counts the member events that were not delivered,
 	// because subscribers knew what they say.
 	KnownMemberEvents uint64
+	// Overtaken counts the publications that are not stored and were not
+	// delivered, because later ones of their channel had come before.
+	Overtaken uint64
 	// Closes counts the connections that this node closed, by reason.
 	Closes map[dialect.Reason]uint64
 	// Refused counts the messages of clients that were refused or ignored, by
@@ -86,7 +89,7 @@ func (e *Edge) Stats() Stats {
 	s := Stats{
 		Closes: map[dialect.Reason]uint64{}, Refused: map[dialect.Reason]uint64{},
 		Turned: map[Refusal]uint64{}, Connections: e.apps.all(), Channels: e.interest.Channels(),
-		KnownMemberEvents: e.interest.Dropped(),
+		KnownMemberEvents: e.interest.Dropped(), Overtaken: e.interest.Overtaken(),
 	}
 	for why := range refusals {
 		s.Turned[why] = e.door.refused[why].Load()

@@ -53,7 +53,8 @@ type Interest struct {
 	Config // immutable after NewInterest
 	shards []shard
 
-	dropped atomic.Uint64 // member events that subscribers knew
+	dropped   atomic.Uint64 // member events that subscribers knew
+	overtaken atomic.Uint64 // publications that came after later ones
 }
 
 type shard struct {
@@ -75,6 +76,7 @@ type entry struct {
 	counts  []int32 // encoding * loops + loop, as far as the encodings present go
 	roll    *roll   // of a presence channel
 	before  *before // once somebody wants differences
+	newest  uint64  // when the latest that is not stored left its router
 }
 
 // before is the data of the publication before.
@@ -181,10 +183,32 @@ func (in *Interest) Deliver(partition int, pos message.Position, pub *message.Pu
 		in.member(s, e, pub)
 	case isTally(pub.Kind):
 		in.tell(s, e, pub)
+	case e.overtaken(pub):
+		in.overtaken.Add(1)
 	default:
 		in.post(e, pos, pub, 0)
 	}
 }
+
+// leeway is how much older than one that came before it a publication may be,
+// in microseconds: routers' clocks, and the ways from them, differ a little.
+const leeway = 25_000
+
+// overtaken says whether a publication that is not stored comes after later ones
+// of its channel, as it does when NATS was in two pieces and becomes whole
+// again. One router's come in order; a publisher that has its answer and goes on
+// at another one counts on its order, too.
+func (e *entry) overtaken(pub *message.Publication) bool {
+	if pub.Left+leeway < e.newest && pub.Left != 0 {
+		return true
+	}
+	e.newest = max(e.newest, pub.Left)
+	return false
+}
+
+// Overtaken counts the publications that were dropped because later ones of
+// their channel had come before.
+func (in *Interest) Overtaken() uint64 { return in.overtaken.Load() }
 
 // post encodes a publication and hands it to the loops; version is the number
 // of a member event.

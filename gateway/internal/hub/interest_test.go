@@ -5,6 +5,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/loop"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
+	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/message"
 )
 
@@ -121,6 +122,34 @@ func TestExcludeIsResolvedOnce(t *testing.T) {
 
 // A journal that was made anew begins at lower positions: marks must not wait
 // for ones that never come.
+// What was kept back somewhere, while its channel went on, is not told.
+func TestOvertaken(t *testing.T) {
+	in, got := interest(&counting{})
+	k, other := key(1), key(2)
+	in.Register(k, 1, 0, none)
+	in.Register(other, 1, 0, none)
+	say := func(k channel.Key, left uint64, pos message.Position, data string) {
+		in.Deliver(k.Partition(4), pos, &message.Publication{Kind: message.Event, App: k.App, Channel: k.Name, Data: []byte(data), Left: left})
+	}
+	const ms = 1000
+	say(k, 1000*ms, 0, "a")
+	say(k, 5000*ms, 0, "b")
+	say(k, 4990*ms, 0, "c") // another router, whose clock or way is not quite the same
+	say(k, 4970*ms, 0, "late")
+	say(other, 1010*ms, 0, "d")
+	say(k, 0, message.At(1, 0), "stored")
+	say(k, 0, 0, "of a presence node, or a router that does not stamp")
+	say(k, 5001*ms, 0, "e")
+	say(k, 1000*ms, 0, "late")
+	told := ""
+	for _, p := range *got {
+		told += " " + string(p.d.Frames[0].Bytes[1:])
+	}
+	if want := " a b c d stored of a presence node, or a router that does not stamp e"; told != want || in.Overtaken() != 2 {
+		t.Errorf("told%s, want%s; %d overtaken", told, want, in.Overtaken())
+	}
+}
+
 func TestStartSetsThePositionBack(t *testing.T) {
 	in, _ := interest(&counting{})
 	k := key(1)

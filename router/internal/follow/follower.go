@@ -41,6 +41,7 @@ type Journal interface {
 	Epoch() string
 	Observe(seq uint64)
 	Highest() uint64
+	Now() uint64 // the time of the clock that routers share
 	Bounds(ctx context.Context) (first, last uint64, err error)
 }
 
@@ -269,7 +270,7 @@ func (f *follower) heartbeat(now time.Time) {
 			delete(f.missed, key)
 		}
 	}
-	beat := history.Heartbeat{LastSeq: f.last, Epoch: f.epoch}
+	beat := history.Heartbeat{LastSeq: f.last, Epoch: f.epoch, Clock: f.journal.Now()}
 	f.mu.Unlock()
 	if !f.caughtUp.Load() {
 		return

@@ -46,6 +46,8 @@ type Journal struct {
 	js  jetstream.JetStream
 	kv  jetstream.KeyValue
 	log *slog.Logger
+	// Clock is what live batches are stamped with.
+	Clock *Clock
 
 	// atomic
 	epoch   atomic.Pointer[string]
@@ -61,7 +63,7 @@ type Journal struct {
 
 // Open creates or updates the streams and reads the epoch.
 func Open(ctx context.Context, cfg Config, js jetstream.JetStream, log *slog.Logger) (*Journal, error) {
-	j := &Journal{cfg: cfg, js: js, log: log, kick: make(chan struct{}, 1)}
+	j := &Journal{cfg: cfg, js: js, log: log, Clock: NewClock(), kick: make(chan struct{}, 1)}
 	if err := j.setUp(ctx); err != nil {
 		return nil, err
 	}
@@ -84,6 +86,9 @@ func (j *Journal) setEpoch() {
 	epoch := cluster.Epoch(j.created, j.generation)
 	j.epoch.Store(&epoch)
 }
+
+// Now is the time of the clock that routers share, in microseconds.
+func (j *Journal) Now() uint64 { return j.Clock.Now() }
 
 // Observe reports a sequence that the log has reached.
 func (j *Journal) Observe(seq uint64) {

@@ -55,6 +55,7 @@ type lane struct {
 	sends   uint64 // messages sent so far, numbers the reply subjects
 	flight  []*parcel
 	letters []letter
+	stamped []byte // the live batch that is being sent
 }
 
 // letter is a parcel on its way to the stream.
@@ -122,7 +123,8 @@ func (l *lane) publishLive() {
 	to := subject.Live(l.partition)
 	for _, p := range l.flight {
 		_, span := l.span(p, "router.publish_live")
-		err := l.live.Publish(to, p.batch.Bytes())
+		l.stamped = message.AppendStamped(l.stamped[:0], l.journal.Now(), p.batch.Bytes())
+		err := l.live.Publish(to, l.stamped)
 		span.End()
 		if err != nil { // the connection is away, and nothing is kept for later
 			l.counters.failed.Add(float64(len(p.tickets)))
@@ -315,7 +317,7 @@ func (l *lane) stored(ctx context.Context, x *letter, a ack) {
 
 // announce tells the followers of the partition how far the log is.
 func (l *lane) announce(seq uint64, epoch string) {
-	beat, err := json.Marshal(history.Heartbeat{LastSeq: seq, Epoch: epoch})
+	beat, err := json.Marshal(history.Heartbeat{LastSeq: seq, Epoch: epoch, Clock: l.journal.Now()})
 	if err == nil {
 		err = l.req.Publish(subject.Sync(l.partition), beat)
 	}
