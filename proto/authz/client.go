@@ -19,6 +19,9 @@ type Client struct {
 	// JSON, or "".
 	Info string `json:"info,omitempty"`
 	Meta string `json:"meta,omitempty"`
+	// Claims are those of the connection's token, JSON, with what conditions
+	// may be asked about: Subscribe and Publish. See Credentials.Claims.
+	Claims string `json:"claims,omitempty"`
 	// Headers are those of the request that some hook of the app may see, with
 	// names in lower case.
 	Headers map[string]string `json:"headers,omitempty"`
@@ -108,7 +111,10 @@ type Credentials struct {
 	Expired bool   `json:"expired,omitempty"`
 	Info    string `json:"info,omitempty"`
 	Meta    string `json:"meta,omitempty"`
-	Data    []byte `json:"data,omitempty"`
+	// Claims are all claims of the token, JSON, if a condition of the app looks
+	// at claims; else "".
+	Claims string `json:"claims,omitempty"`
+	Data   []byte `json:"data,omitempty"`
 	// Subs are the channels that the server subscribes the connection to.
 	Subs map[string]Grant `json:"subs,omitempty"`
 }

@@ -64,6 +64,9 @@ func (d *Decider) tokenOf(ctx context.Context, a *app.App, c *authz.Client, raw 
 		return nil, byToken(err)
 	}
 	cred := authz.Credentials{User: t.User, ExpireAt: t.ExpireAt, Info: t.Info, Meta: t.Meta, Subs: t.Subs}
+	if settings.claims {
+		cred.Claims = string(t.Claims)
+	}
 	if err := checkCredentials(a, c, &cred); err != nil {
 		return nil, authz.Refuse(authz.BadToken, "the token has "+err.Error())
 	}

@@ -54,6 +54,7 @@ type compiled struct {
 	connections, subscriptions *token.Verifier
 	tokenErr                   error
 	rules                      map[*app.Policy]rules.OfPolicy
+	claims                     bool // some rule looks at claims
 }
 
 // Check compiles an app's settings and says what is wrong with each.
@@ -113,6 +114,7 @@ func (d *Decider) compile(a *app.App) *compiled {
 	list, _ := rules.OfApp(a) // one that does not compile is nil, which is a no: see holds
 	for i, r := range list {
 		c.rules[&a.Policies[i]] = r
+		c.claims = c.claims || r.Subscribe.Claims() || r.Publish.Claims()
 	}
 	return c
 }
@@ -166,7 +168,7 @@ var errBroken = errors.New("the condition does not compile")
 
 // question is what rules look at.
 func question(c *authz.Client, name string) *rules.Question {
-	return &rules.Question{Channel: name, User: c.User, Client: c.ID, Meta: c.Meta, Info: c.Info}
+	return &rules.Question{Channel: name, User: c.User, Client: c.ID, Meta: c.Meta, Info: c.Info, Claims: []byte(c.Claims)}
 }
 
 // byToken turns the error of a token into a refusal.

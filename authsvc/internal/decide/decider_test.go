@@ -90,6 +90,7 @@ func TestConnect(t *testing.T) {
 		if len(d.Credentials.Subs) == 0 {
 			d.Credentials.Subs = nil
 		}
+		d.Credentials.Claims = "" // see TestClaimsOfConnections
 		if !reflect.DeepEqual(*d.Credentials, c.cred) {
 			t.Errorf("%s: %+v, want %+v", c.name, *d.Credentials, c.cred)
 		}
@@ -169,6 +170,7 @@ func TestRefresh(t *testing.T) {
 			continue
 		}
 		d.Credentials.Subs = nil
+		d.Credentials.Claims = "" // see TestClaimsOfConnections
 		if !reflect.DeepEqual(*d.Credentials, c.cred) {
 			t.Errorf("%s: %+v, want %+v", c.name, *d.Credentials, c.cred)
 		}

@@ -47,7 +47,9 @@ func (d *Decider) Subscribe(ctx context.Context, req *authz.Subscribe) authz.Dec
 	if !decision.Allow {
 		return decision
 	}
-	q.Claims = claims
+	if claims != nil {
+		q.Claims = claims
+	}
 	if req.Token != "" && !d.subscribeIf(a, e, q) {
 		return conditionFails()
 	}

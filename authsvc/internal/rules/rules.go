@@ -27,7 +27,8 @@ type Question struct {
 	User    string // "" for nobody
 	Client  string // id of the connection
 	// Meta and Info are what the connect decision said, JSON or "". Claims are
-	// those of the subscription's token, JSON or "".
+	// those of the subscription's token or, without one, of the connection's,
+	// JSON or "".
 	Meta, Info string
 	Claims     []byte
 	// Data is what is published.
@@ -35,7 +36,10 @@ type Question struct {
 }
 
 // Rule is a compiled expression. It may be used by many goroutines at once.
-type Rule struct{ program cel.Program }
+type Rule struct {
+	program  cel.Program
+	mentions map[string]bool // names of the variables that it uses
+}
 
 // errCost says that an evaluation was ended.
 var errCost = fmt.Errorf("the expression costs more than %d steps", costMax)
@@ -48,6 +52,7 @@ func environment() (*cel.Env, error) {
 		cel.Variable("user", cel.StringType),
 		cel.Variable("client", cel.StringType),
 		cel.Variable("meta", cel.DynType),
+		cel.Variable("attrs", cel.DynType), // another name of meta
 		cel.Variable("info", cel.DynType),
 		cel.Variable("claims", cel.DynType),
 		cel.Variable("data", cel.DynType),
@@ -75,13 +80,27 @@ func Compile(text string) (*Rule, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Rule{program}, nil
+	return &Rule{program, mentioned(ast)}, nil
 }
+
+// mentioned lists the variables that an expression uses.
+func mentioned(ast *cel.Ast) map[string]bool {
+	names := map[string]bool{}
+	for _, ref := range ast.NativeRep().ReferenceMap() {
+		if ref.Name != "" {
+			names[ref.Name] = true
+		}
+	}
+	return names
+}
+
+// Claims says whether the rule looks at claims. A rule that is nil does not.
+func (r *Rule) Claims() bool { return r != nil && r.mentions["claims"] }
 
 // Holds evaluates the rule. An error (a field that is not there, a cost over
 // the limit) is not a yes.
 func (r *Rule) Holds(q *Question) (bool, error) {
-	vars, err := q.variables()
+	vars, err := r.variables(q)
 	if err != nil {
 		return false, err
 	}
@@ -99,26 +118,30 @@ func (r *Rule) Holds(q *Question) (bool, error) {
 	return holds, nil
 }
 
-func (q *Question) variables() (map[string]any, error) {
-	meta, err := decoded([]byte(q.Meta))
-	if err != nil {
-		return nil, errors.New("meta is not JSON")
+// variables are the values of what the rule mentions: nothing else is decoded.
+func (r *Rule) variables(q *Question) (map[string]any, error) {
+	vars := map[string]any{"channel": q.Channel, "user": q.User, "client": q.Client}
+	for _, of := range [...]struct {
+		name string
+		json []byte
+	}{{"meta", []byte(q.Meta)}, {"attrs", []byte(q.Meta)}, {"info", []byte(q.Info)}, {"claims", q.Claims}} {
+		if !r.mentions[of.name] {
+			continue
+		}
+		value, err := decoded(of.json)
+		if err != nil {
+			return nil, errors.New(of.name + ": not JSON")
+		}
+		vars[of.name] = value
 	}
-	info, err := decoded([]byte(q.Info))
-	if err != nil {
-		return nil, errors.New("info is not JSON")
+	if r.mentions["data"] {
+		data, err := decoded(q.Data)
+		if err != nil {
+			data = string(q.Data) // binary, or text of its own
+		}
+		vars["data"] = data
 	}
-	claims, err := decoded(q.Claims)
-	if err != nil {
-		return nil, errors.New("claims are not JSON")
-	}
-	data, err := decoded(q.Data)
-	if err != nil {
-		data = string(q.Data) // binary, or text of its own
-	}
-	return map[string]any{
-		"channel": q.Channel, "user": q.User, "client": q.Client, "meta": meta, "info": info, "claims": claims, "data": data,
-	}, nil
+	return vars, nil
 }
 
 // decoded gives JSON as expressions see it; nothing is an empty object.

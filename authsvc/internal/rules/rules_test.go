@@ -34,6 +34,8 @@ func TestHolds(t *testing.T) {
 		`claims.role == "boss" && claims.n == 3`: true,
 		`size(data.text) < 10`:                   true,
 		`meta.roles.exists(r, r == "a")`:         true,
+		`"b" in attrs.roles && attrs == meta`:    true,
+		`has(attrs.nothing)`:                     false,
 	} {
 		r, err := Compile(text)
 		if err != nil {
@@ -63,8 +65,8 @@ func TestNotAYes(t *testing.T) {
 		"no such field":  {`meta.role == "x"`, Question{}, "no such key"},
 		"wrong type":     {`meta.age >= 18`, Question{Meta: `{"age":"old"}`}, "no such overload"},
 		"not a bool":     {`meta.vip`, Question{Meta: `{"vip":"yes"}`}, "want true or false"},
-		"broken meta":    {`true || meta.x`, Question{Meta: `{`}, "meta is not JSON"},
-		"broken claims":  {`claims.x == 1`, Question{Claims: []byte(`{`)}, "claims are not JSON"},
+		"broken meta":    {`true || meta.x`, Question{Meta: `{`}, "meta: not JSON"},
+		"broken claims":  {`claims.x == 1`, Question{Claims: []byte(`{`)}, "claims: not JSON"},
 		"too much to do": {`meta.all(a, meta.all(b, meta.all(c, a == c)))`, Question{Meta: string(list)}, "costs more than"},
 	} {
 		r, err := Compile(c.text)
@@ -74,6 +76,13 @@ func TestNotAYes(t *testing.T) {
 		}
 		if got, err := r.Holds(&c.q); err == nil || got || !strings.Contains(err.Error(), c.wrong) {
 			t.Errorf("%s: %v, %v; want an error with %q", name, got, err, c.wrong)
+		}
+	}
+	for _, text := range []string{`claims == {}`, `meta == {} && attrs == {} && info == {} && data == {}`} {
+		if r, err := Compile(text); err != nil {
+			t.Errorf("%s: %v", text, err)
+		} else if ok, err := r.Holds(&Question{}); !ok || err != nil {
+			t.Errorf("%s of nothing: %v, %v", text, ok, err)
 		}
 	}
 	r, err := Compile(`data == "hello"`)
@@ -101,6 +110,25 @@ func TestCompileRefuses(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), wrong) || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%.40q: %v, want one line with %q", text, err, wrong)
 		}
+	}
+}
+
+func TestClaims(t *testing.T) {
+	for text, want := range map[string]bool{
+		`claims.role == "boss"`:                      true,
+		`user == "7" && (false || has(claims.role))`: true,
+		`meta.roles.exists(r, r == claims.role)`:     true,
+		`"x" in claims`:                              true,
+		`meta.claims == 1`:                           false,
+		`user == "claims"`:                           false,
+	} {
+		r, err := Compile(text)
+		if err != nil || r.Claims() != want {
+			t.Errorf("%s: %v, want %v (%v)", text, r.Claims(), want, err)
+		}
+	}
+	if (*Rule)(nil).Claims() {
+		t.Error("no rule looks at claims")
 	}
 }
 

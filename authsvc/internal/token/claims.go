@@ -95,6 +95,8 @@ type Connection struct {
 	Info     string // JSON or ""
 	Meta     string // JSON or ""
 	Subs     map[string]authz.Grant
+	// Claims are all claims of the token, a JSON object.
+	Claims []byte
 }
 
 // Connection verifies the token of a connection. Errors are *Error.
@@ -106,7 +108,7 @@ func (v *Verifier) Connection(ctx context.Context, raw string) (Connection, erro
 	if c.Channel != "" {
 		return Connection{}, bad("the token is for a subscription (it has channel), want one for the connection")
 	}
-	conn := Connection{Subs: map[string]authz.Grant{}}
+	conn := Connection{Subs: map[string]authz.Grant{}, Claims: c.text}
 	if conn.User, err = c.user(v.settings.UserClaim); err != nil {
 		return Connection{}, err
 	}

@@ -231,6 +231,7 @@ func TestConnectionClaims(t *testing.T) {
 		if c.want.Subs == nil {
 			c.want.Subs = map[string]authz.Grant{}
 		}
+		c.want.Claims = []byte(c.claims)
 		if err != nil || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v, %v; want %+v", name, got, err, c.want)
 		}
