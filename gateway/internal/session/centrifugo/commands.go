@@ -94,6 +94,7 @@ func (c command) publish(b *codec.PublishRequest) {
 		c.refuse(dialect.Unauthorized, "")
 	case asks:
 		req := &authz.Publish{Client: c.s.about(), Channel: b.Channel, Data: kept(b.Data), Subscribed: sub != nil, Granted: sub != nil && sub.has(mayPublish)}
+		req.Claims = c.s.identity.behind().claims
 		c.s.decide(req, c.id, func(d *authz.Decision, _ int64) { c.mayPublish(req, d) })
 	default:
 		c.sendOn(b.Channel, kept(b.Data), nil)

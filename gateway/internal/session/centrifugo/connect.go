@@ -48,7 +48,7 @@ const (
 func (s *Session) begin(id uint32, b *codec.ConnectRequest) {
 	s.phase = connecting
 	s.connect = &connect{command: command{s, id}, deadline: s.due, places: b.Subs}
-	s.identity.emulated = emulated(s.app.EmulatedHeaders(), b.Headers)
+	s.identity.hide(unseen{emulated: emulated(s.app.EmulatedHeaders(), b.Headers)})
 	req := &authz.Connect{
 		Client: s.about(), Token: b.Token, Data: kept(b.Data), Name: b.Name, Version: b.Version, Channels: slices.Sorted(maps.Keys(b.Subs)),
 	}
@@ -150,7 +150,8 @@ func (c *connect) fail(answer func()) {
 
 // is takes who credentials say that the connection is.
 func (i *identity) is(creds *authz.Credentials) {
-	i.user, i.info, i.meta = creds.User, creds.Info, creds.Meta
+	i.user, i.info = creds.User, creds.Info
+	i.hide(unseen{creds.Meta, creds.Claims, i.behind().emulated})
 }
 
 // live takes how long credentials are good for.

@@ -37,7 +37,7 @@ func (c command) refreshed(d *authz.Decision, now int64) {
 	case !c.s.subs.sameSubs(creds):
 		c.s.Shut(dialect.LostPlace) // the client gets them by connecting again
 	default:
-		c.s.identity.info, c.s.identity.meta = creds.Info, creds.Meta
+		c.s.identity.is(creds)
 		c.s.live(creds, now)
 		r := &codec.RefreshResult{Client: c.s.host.SocketID(), Version: Version, Expires: creds.ExpireAt != 0}
 		if r.Expires {
@@ -73,7 +73,9 @@ func (c command) refreshedByServer(d *authz.Decision, now int64) {
 			c.s.identity.info = creds.Info
 		}
 		if creds.Meta != "" {
-			c.s.identity.meta = creds.Meta
+			u := c.s.identity.behind()
+			u.meta = creds.Meta
+			c.s.identity.hide(u)
 		}
 		creds.ServerRefresh = true
 		c.s.live(creds, now)

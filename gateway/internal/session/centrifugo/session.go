@@ -51,12 +51,33 @@ type Session struct {
 
 // identity is who the connection acts as.
 type identity struct {
-	user     string
-	info     string // JSON, or ""
-	meta     string // JSON, or ""
-	emulated map[string]string
+	user   string
+	info   string  // JSON, or ""
+	unseen *unseen // nil if there is nothing: most have none of it
 	// refresher is who asks for more time when the credentials expire.
 	refresher refresher
+}
+
+// unseen is what the client itself does not see of its connection.
+type unseen struct {
+	meta     string // JSON, or ""
+	claims   string // of the token, where a condition of the app looks at them
+	emulated map[string]string
+}
+
+// behind gives what is unseen.
+func (i *identity) behind() unseen {
+	if i.unseen == nil {
+		return unseen{}
+	}
+	return *i.unseen
+}
+
+// hide sets what is unseen.
+func (i *identity) hide(u unseen) {
+	if i.unseen = nil; u.meta != "" || u.claims != "" || u.emulated != nil {
+		i.unseen = &u
+	}
 }
 
 type refresher uint8
@@ -211,9 +232,10 @@ func reasonOf(d *authz.Decision) dialect.Reason {
 
 // about is the connection as the authorization service is told of it.
 func (s *Session) about() authz.Client {
+	unseen := s.identity.behind()
 	c := authz.Client{
 		App: s.app.ID, ID: s.host.SocketID(), User: s.identity.user, Transport: s.opt.Transport, Protocol: "centrifugo", Encoding: "json",
-		Info: s.identity.info, Meta: s.identity.meta, Headers: s.opt.Headers, Emulated: s.identity.emulated,
+		Info: s.identity.info, Meta: unseen.meta, Headers: s.opt.Headers, Emulated: unseen.emulated,
 	}
 	if s.dialect.Binary() {
 		c.Encoding = "binary"

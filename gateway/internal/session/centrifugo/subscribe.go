@@ -49,6 +49,7 @@ func (c command) subscribe(b *codec.SubscribeRequest, now int64) {
 	c.s.subs.Add(sub)
 	req := &authz.Subscribe{App: c.s.app.ID, SocketID: c.s.host.SocketID(), Channel: b.Channel, Token: b.Token, Data: kept(b.Data)}
 	about := c.s.about()
+	about.Claims = c.s.identity.behind().claims
 	req.Client = &about
 	ask := *b
 	ask.Data = nil
