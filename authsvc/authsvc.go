@@ -98,6 +98,7 @@ func New(cfg Config, deps service.Deps, apps *app.Registry) (*Service, error) {
 		subject.AuthSubRefresh: waiting(s.metrics.endpoint("sub_refresh"), d.SubRefresh),
 		subject.AuthPublish:    waiting(s.metrics.endpoint("publish"), d.Publish),
 		subject.AuthRPC:        waiting(s.metrics.endpoint("rpc"), d.RPC),
+		subject.AuthCacheEmpty: waiting(s.metrics.endpoint("cache_empty"), d.CacheEmpty),
 	}
 	return s, nil
 }

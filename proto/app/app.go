@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/carillon-rt/carillon/proto/channel"
 )
 
 // App is a tenant.
@@ -96,6 +98,7 @@ type Policy struct {
 	SubscribeHook  string `yaml:"subscribe_hook" json:"subscribe_hook,omitempty" doc:"name of the hook that says whether a client without a token or signature may subscribe"`
 	PublishHook    string `yaml:"publish_hook" json:"publish_hook,omitempty" doc:"Centrifugo: name of the hook that says whether a client may publish, and what"`
 	SubRefreshHook string `yaml:"sub_refresh_hook" json:"sub_refresh_hook,omitempty" doc:"Centrifugo: name of the hook that is asked whether a subscription that expires may go on"`
+	CacheEmptyHook string `yaml:"cache_empty_hook" json:"cache_empty_hook,omitempty" doc:"name of the hook that is told when somebody subscribes and there is no last event, so that the application can publish one first; needs cache_ttl"`
 	// Conditions besides all else: they forbid, and never allow by themselves.
 	SubscribeIf string `yaml:"subscribe_if" json:"subscribe_if,omitempty" doc:"expression (CEL) that must hold for a client to subscribe, such as user != \"\""`
 	PublishIf   string `yaml:"publish_if" json:"publish_if,omitempty" doc:"Centrifugo: expression (CEL) that must hold for a client to publish"`
@@ -288,7 +291,10 @@ func (a App) validateHooks() error {
 	}
 	for _, p := range a.Policies {
 		for _, f := range []struct{ key, hook string }{
-			{"subscribe_hook", p.SubscribeHook}, {"publish_hook", p.PublishHook}, {"sub_refresh_hook", p.SubRefreshHook},
+			{"subscribe_hook", p.SubscribeHook},
+			{"publish_hook", p.PublishHook},
+			{"sub_refresh_hook", p.SubRefreshHook},
+			{"cache_empty_hook", p.CacheEmptyHook},
 		} {
 			if err := knownHook(a.Hooks, f.hook); err != nil {
 				return fmt.Errorf("policy %q: %s: %w", p.Match, f.key, err)
@@ -345,6 +351,8 @@ func (p Policy) validate() error {
 		return fmt.Errorf("policy %q: history.recover needs history.size and history.ttl: there is nothing to recover from", p.Match)
 	case p.History.Size > 0 && p.History.TTL == 0:
 		return fmt.Errorf("policy %q: history.size needs history.ttl, such as 5m", p.Match)
+	case p.CacheEmptyHook != "" && p.CacheTTL == 0 && !channel.KindOf(p.Match).Cache:
+		return fmt.Errorf("policy %q: cache_empty_hook needs cache_ttl, such as 30m: without it channels have no last event", p.Match)
 	case p.JoinLeave && !p.Presence:
 		return fmt.Errorf("policy %q: join_leave needs presence: true", p.Match)
 	}

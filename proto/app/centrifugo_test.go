@@ -96,6 +96,8 @@ func TestValidateCentrifugo(t *testing.T) {
 		"unknown refresh":     {func(a *App) { a.Centrifugo.RefreshHook = "x" }, "refresh_hook"},
 		"unknown rpc":         {func(a *App) { a.Centrifugo.RPC[0].Hook = "x" }, `rpc of "chat:*"`},
 		"empty rpc":           {func(a *App) { a.Centrifugo.RPC[0].Match = "" }, "match and hook"},
+		"unknown cache":       {func(a *App) { a.Policies[0].CacheTTL, a.Policies[0].CacheEmptyHook = time.Minute, "x" }, `policy "chat:*": cache_empty_hook`},
+		"nothing to fill":     {func(a *App) { a.Policies[0].CacheEmptyHook = "chat" }, "needs cache_ttl"},
 		"unknown subscribe":   {func(a *App) { a.Policies[0].SubscribeHook = "x" }, `policy "chat:*": subscribe_hook`},
 		"unknown publish":     {func(a *App) { a.Policies[0].PublishHook = "x" }, "publish_hook"},
 		"unknown sub refresh": {func(a *App) { a.Policies[0].SubRefreshHook = "x" }, "sub_refresh_hook"},

@@ -70,6 +70,15 @@ func (e Effective) MustAsk() bool {
 	return e.Private || e.User || e.Users || e.Rules != nil && (e.Rules.SubscribeHook != "" || e.Rules.SubscribeIf != "")
 }
 
+// CacheEmptyHook is the name of the hook that is told when the channel has no
+// last value, "" if none is.
+func (e Effective) CacheEmptyHook() string {
+	if e.Rules == nil || !e.Cache {
+		return ""
+	}
+	return e.Rules.CacheEmptyHook
+}
+
 // UnknownNamespace says whether the channel is of a namespace that no policy
 // has, in an app that wants its namespaces known. Namespaces are a notion of
 // Centrifugo's; other dialects have none.

@@ -77,6 +77,14 @@ type RPC struct {
 	Data   []byte `json:"data,omitempty"`
 }
 
+// CacheEmpty tells the application that somebody subscribes to a channel that
+// has no last value, so that it can publish one. A decision that allows says
+// that it has answered. Subject: subject.AuthCacheEmpty.
+type CacheEmpty struct {
+	App     string `json:"app"`
+	Channel string `json:"channel"`
+}
+
 // Grant is what a subscription is allowed, and given, beyond being there.
 type Grant struct {
 	// ExpireAt is when the subscription ends unless it is refreshed, in Unix

@@ -80,6 +80,7 @@ const (
 	AuthSubRefresh = "car.auth.sub-refresh"
 	AuthPublish    = "car.auth.publish"
 	AuthRPC        = "car.auth.rpc"
+	AuthCacheEmpty = "car.auth.cache-empty"
 )
 
 // PresenceShards is the number of presence shards of a cluster.

@@ -2,6 +2,7 @@ package hook
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -200,5 +201,42 @@ func TestAskOnce(t *testing.T) {
 	wait.Wait()
 	if n := len(b.requests()); n != 1 {
 		t.Errorf("%d requests, want one", n)
+	}
+}
+
+// A crowd that subscribes to a channel without a last value is one question;
+// later ones are asked anew, whatever the hook keeps of others.
+func TestCrowdAsksOnceAboutAnEmptyCache(t *testing.T) {
+	w := newWorld(t)
+	for way, b := range w.backends {
+		h := &app.Hook{Name: way, URL: b.url, Cache: time.Minute, Timeout: 20 * time.Second}
+		hold := make(chan struct{})
+		b.says(reply{body: `{"result":{"populated":true}}`, hang: hold})
+		ask := func(name string) error {
+			var resp Response[CacheEmptyResult]
+			err := w.client.Ask(t.Context(), &Call{App: "1", Hook: h, Kind: CacheEmpty, Client: &authz.Client{}, Request: &CacheEmptyRequest{name}}, &resp)
+			if err == nil && (resp.Result == nil || !resp.Result.Populated) {
+				err = errors.New("it is not populated")
+			}
+			return err
+		}
+		var wait sync.WaitGroup
+		for i := range 40 {
+			wait.Go(func() {
+				if err := ask([]string{"cache-a", "cache-b"}[i%2]); err != nil {
+					t.Errorf("%s: %v", way, err)
+				}
+			})
+		}
+		await.True(t, "both to be asked about", func() bool { return len(b.requests()) == 2 })
+		close(hold)
+		wait.Wait()
+		if n := len(b.requests()); n > 4 { // some may have come late
+			t.Errorf("%s: asked %d times by 40 about two channels", way, n)
+		}
+		before := len(b.requests())
+		if err := ask("cache-a"); err != nil || len(b.requests()) != before+1 {
+			t.Errorf("%s: a later question: %v, asked %d times", way, err, len(b.requests())-before)
+		}
 	}
 }

@@ -100,8 +100,7 @@ func (t *grpcTransport) send(ctx context.Context, kind Kind, body []byte, header
 		return nil, &Failure{unreachable, errors.New("the hook's settings have changed")}
 	}
 	md := metadata.New(headers)
-	// RoadRunner's workers tell the kinds apart by this; what it adds comes second.
-	md.Set("type", string(kind))
+	md.Set("type", kind.label()) // what RoadRunner adds comes second
 	var reply []byte
 	err := conn.Invoke(metadata.NewOutgoingContext(ctx, md), kind.method(), &body, &reply)
 	if err == nil {

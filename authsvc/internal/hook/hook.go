@@ -126,7 +126,8 @@ func (c *Client) Ask(ctx context.Context, call *Call, out Answer) error {
 type Answer interface{ Verdict() *authz.Verdict }
 
 func (c *Client) ask(ctx context.Context, e *endpoint, call *Call, out Answer) error {
-	if e.settings.Cache <= 0 || call.Kind != Connect && call.Kind != Subscribe {
+	kept := e.settings.Cache > 0 && (call.Kind == Connect || call.Kind == Subscribe)
+	if !kept && call.Kind != CacheEmpty {
 		body, err := e.roundTrip(ctx, call)
 		if err != nil {
 			return err
@@ -137,10 +138,11 @@ func (c *Client) ask(ctx context.Context, e *endpoint, call *Call, out Answer) e
 	if err != nil {
 		return err
 	}
-	if known, ok := c.answers.Get(key); ok && c.now().Before(known.until) {
+	if known, ok := c.answers.Get(key); kept && ok && c.now().Before(known.until) {
 		e.count(fromCache)
 		return e.decode(known.body, out)
 	}
+	// A crowd's questions about one channel are one, too.
 	done := c.flights.DoChan(string(key[:]), func() (any, error) {
 		return e.roundTrip(context.WithoutCancel(ctx), call) // others wait for it, too
 	})
@@ -153,7 +155,7 @@ func (c *Client) ask(ctx context.Context, e *endpoint, call *Call, out Answer) e
 		if err := e.decode(body, out); err != nil {
 			return err
 		}
-		if v := out.Verdict(); v == nil || !v.Temporary {
+		if v := out.Verdict(); kept && (v == nil || !v.Temporary) {
 			c.answers.Add(key, answer{body, c.now().Add(e.settings.Cache)})
 		}
 		return nil

@@ -30,6 +30,15 @@ func (w *world) count(h *app.Hook, outcome string) int {
 
 var from1 = From{Client: "c1", Transport: "websocket", Protocol: "centrifugo", Encoding: "json"}
 
+// rpcType is the metadata "type" of a gRPC call: the kind, but for
+// notifications, which RoadRunner's workers know by their method.
+func rpcType(kind Kind, method string) string {
+	if strings.HasPrefix(method, "Notify") {
+		return method
+	}
+	return string(kind)
+}
+
 // Each kind of question arrives as it is, and each answer, over each way.
 func TestQuestionsAndAnswers(t *testing.T) {
 	w := newWorld(t)
@@ -79,6 +88,12 @@ func TestQuestionsAndAnswers(t *testing.T) {
 			`{"error":{"code":1000,"message":"m","temporary":true},"disconnect":{"code":4500,"reason":"r"}}`,
 			&Response[RPCResult]{}, &Response[RPCResult]{Error: &Error{1000, "m", true}, Disconnect: &Disconnect{4500, "r"}},
 		},
+		{
+			CacheEmpty, "NotifyCacheEmpty", &CacheEmptyRequest{Channel: "cache-news"},
+			`{"channel":"cache-news"}`,
+			`{"result":{"populated":true}}`,
+			&Response[CacheEmptyResult]{}, &Response[CacheEmptyResult]{Result: &CacheEmptyResult{true}},
+		},
 	} {
 		for way, b := range w.backends {
 			h := &app.Hook{Name: way, URL: b.url}
@@ -94,7 +109,7 @@ func TestQuestionsAndAnswers(t *testing.T) {
 			if got.body != c.body {
 				t.Errorf("%s over %s sent\n%s, want\n%s", c.kind, way, got.body, c.body)
 			}
-			if way == "grpc" && (got.path != "/centrifugal.centrifugo.proxy.CentrifugoProxy/"+c.method || got.headers["type"] != string(c.kind)) {
+			if way == "grpc" && (got.path != "/centrifugal.centrifugo.proxy.CentrifugoProxy/"+c.method || got.headers["type"] != strings.ToLower(rpcType(c.kind, c.method))) {
 				t.Errorf("%s over gRPC called %s with type %q", c.kind, got.path, got.headers["type"])
 			}
 			if way != "grpc" && got.headers["carillon-hook"] != string(c.kind) {

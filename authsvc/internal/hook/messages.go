@@ -10,8 +10,7 @@ import (
 	"github.com/carillon-rt/carillon/proto/authz"
 )
 
-// Kind is what a hook is asked, as in the metadata "type" of gRPC calls and
-// the header Carillon-Hook of requests.
+// Kind is what a hook is asked, as in the header Carillon-Hook of requests.
 type Kind string
 
 // Kinds. Their methods are those of Centrifugo's service CentrifugoProxy.
@@ -22,6 +21,7 @@ const (
 	SubRefresh Kind = "sub_refresh"
 	Publish    Kind = "publish"
 	RPC        Kind = "rpc"
+	CacheEmpty Kind = "cache_empty"
 )
 
 // method is the full name of the kind's gRPC method.
@@ -38,8 +38,19 @@ func (k Kind) method() string {
 		return service + "SubRefresh"
 	case Publish:
 		return service + "Publish"
+	case CacheEmpty:
+		return service + "NotifyCacheEmpty"
 	}
 	return service + "RPC"
+}
+
+// label is the metadata "type" of gRPC calls, by which RoadRunner's workers
+// tell them apart.
+func (k Kind) label() string {
+	if k == CacheEmpty {
+		return "notifycacheempty"
+	}
+	return string(k)
 }
 
 // The messages have the names and numbers of Centrifugo's proxy protocol: one
@@ -114,6 +125,14 @@ type RPCRequest struct {
 	B64Data string          `json:"b64data,omitempty" pb:"13"`
 	Meta    json.RawMessage `json:"meta,omitempty" pb:"14"`
 }
+
+// CacheEmptyRequest tells that a channel has no last value. It is about no
+// connection.
+type CacheEmptyRequest struct {
+	Channel string `json:"channel" pb:"1"`
+}
+
+func (*CacheEmptyRequest) from() *From { return &From{} }
 
 // Response is what a hook answers. If several fields are set the disconnect
 // counts before the error, and the error before the result.
@@ -217,6 +236,11 @@ type PublishResult struct {
 type RPCResult struct {
 	Data    json.RawMessage `json:"data,omitempty" pb:"1"`
 	B64Data string          `json:"b64data,omitempty" pb:"2"`
+}
+
+// CacheEmptyResult says whether the channel has a value now.
+type CacheEmptyResult struct {
+	Populated bool `json:"populated,omitempty" pb:"1"`
 }
 
 // Encode gives a client's data as one of the twins: as it is, or in base64 when

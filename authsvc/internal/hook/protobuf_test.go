@@ -66,13 +66,15 @@ func proxyFile(t testing.TB) proxyMessages {
 		{"RPCRequest", request(spec{10, "user", "string"}, spec{11, "method", "string"}, spec{12, "data", "bytes"}, spec{13, "b64data", "string"}, spec{14, "meta", "bytes"})},
 		{"RPCResult", []spec{{1, "data", "bytes"}, {2, "b64data", "string"}}},
 		{"SubRefreshRequest", request(spec{10, "user", "string"}, spec{11, "channel", "string"}, spec{12, "meta", "bytes"})},
+		{"NotifyCacheEmptyRequest", []spec{{1, "channel", "string"}}},
+		{"NotifyCacheEmptyResult", []spec{{1, "populated", "bool"}}},
 		{"SubRefreshResult", []spec{{1, "expired", "bool"}, {2, "expire_at", "int64"}, {3, "info", "bytes"}, {4, "b64info", "string"}}},
 	}
 	file := &descriptorpb.FileDescriptorProto{Name: proto.String("proxy.proto"), Syntax: proto.String("proto3"), Package: proto.String("x")}
 	for _, m := range messages {
 		file.MessageType = append(file.MessageType, describe(m.name, m.fields))
 	}
-	for _, kind := range []string{"Connect", "Refresh", "Subscribe", "Publish", "RPC", "SubRefresh"} {
+	for _, kind := range []string{"Connect", "Refresh", "Subscribe", "Publish", "RPC", "SubRefresh", "NotifyCacheEmpty"} {
 		file.MessageType = append(file.MessageType, describe(kind+"Response", []spec{{1, "result", kind + "Result"}, {2, "error", "Error"}, {3, "disconnect", "Disconnect"}}))
 	}
 	fd, err := protodesc.NewFile(file, nil)
