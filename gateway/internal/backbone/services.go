@@ -78,6 +78,7 @@ type Services struct {
 	publish   Publisher
 	auth      desk
 	decisions desk // those of Decide
+	empties   empties
 	reads     *line
 	metrics   *serviceMetrics
 }
@@ -88,6 +89,7 @@ func NewServices(lasts Lasts, ask Asker, publish Publisher, metrics prometheus.R
 		lasts: lasts, ask: ask, publish: publish,
 		auth:      desk{newLine(authUnderway, authInLine, authPatience), authTimeout, authAttempts},
 		decisions: desk{newLine(decideUnderway, decideInLine, decidePatience), decideTimeout, 1},
+		empties:   empties{line: newLine(emptyUnderway, 0, 0), waiting: map[emptiness][]func(){}},
 		reads:     newLine(readUnderway, readInLine, readPatience),
 	}
 	s.metrics = newServiceMetrics(metrics, func() int { return s.auth.line.length() + s.decisions.line.length() })
@@ -192,14 +194,13 @@ func (s *Services) Publish(pub *message.Publication) {
 // Cached implements the edge's Backbone. The routers that follow the partition
 // share a queue group, so a second attempt finds another one, or the same one
 // a moment later.
-func (s *Services) Cached(key channel.Key, pos message.Position, answer func(*history.Reply)) {
-	partition := key.Partition(s.lasts.Partitions())
-	if pos == 0 { // nothing was delivered since the start: then what was there at the start counts
-		pos = s.lasts.Last(partition)
+func (s *Services) Cached(req history.Request, answer func(*history.Reply)) {
+	partition := channel.Key{App: req.App, Name: req.Channel}.Partition(s.lasts.Partitions())
+	if req.AtLeast == 0 { // where nothing was delivered since the start, what was there then counts
+		req.AtLeast = s.lasts.Last(partition)
 	}
-	body, err := json.Marshal(history.Request{
-		App: key.App, Channel: key.Name, AtLeast: atLeast(s.lasts, partition, pos), Cache: true, Miss: true,
-	})
+	req.AtLeast = atLeast(s.lasts, partition, req.AtLeast)
+	body, err := json.Marshal(req)
 	if err != nil { // strings and numbers only: it can't be
 		answer(nil)
 		return

@@ -60,7 +60,7 @@ func (startedAt) Empty(int) message.Position  { return 1 }
 
 func TestCachedIsNoOlderThanTheStart(t *testing.T) {
 	ask := &script{t: t, answers: []answer{{"{}", nil}}}
-	NewServices(startedAt(5), ask, sentTo{}, nil).Cached(channel.Key{App: "1", Name: "cache-a"}, 0, func(*history.Reply) {})
+	NewServices(startedAt(5), ask, sentTo{}, nil).Cached(history.Request{App: "1", Channel: "cache-a"}, func(*history.Reply) {})
 	var req history.Request
 	if err := json.Unmarshal([]byte(ask.bodies[0]), &req); err != nil || req.AtLeast != 5 {
 		t.Fatalf("asked %+v (%v), want at least 5", req, err)
@@ -70,7 +70,7 @@ func TestCachedIsNoOlderThanTheStart(t *testing.T) {
 // A partition that had nothing stored has nothing that a router could wait for.
 func TestCachedOfAnEmptyPartitionDoesNotWait(t *testing.T) {
 	ask := &script{t: t, answers: []answer{{"{}", nil}}}
-	NewServices(startedAt(5), ask, sentTo{}, nil).Cached(channel.Key{App: "1", Name: "cache-a"}, 1, func(*history.Reply) {})
+	NewServices(startedAt(5), ask, sentTo{}, nil).Cached(history.Request{App: "1", Channel: "cache-a", AtLeast: 1}, func(*history.Reply) {})
 	var req history.Request
 	if err := json.Unmarshal([]byte(ask.bodies[0]), &req); err != nil || req.AtLeast != 0 {
 		t.Fatalf("asked %+v (%v), want at least 0", req, err)
@@ -163,7 +163,7 @@ func TestCached(t *testing.T) {
 			s := NewServices(startedAt(5), ask, sentTo{}, nil)
 			key := channel.Key{App: "1", Name: "cache-a"}
 			calls := 0
-			s.Cached(key, 77, func(r *history.Reply) {
+			s.Cached(history.Request{App: key.App, Channel: key.Name, AtLeast: 77, Cache: true}, func(r *history.Reply) {
 				calls++
 				if (r != nil) != tc.found {
 					t.Errorf("reply %+v, want found %v", r, tc.found)

@@ -96,9 +96,7 @@ func (a *attachment) ask() {
 	}
 	if a.how.Cache {
 		a.waits++
-		cfg.Backbone.Cached(key, a.mark.Position, func(r *history.Reply) {
-			a.c.h.run(func() { a.cacheCame(r) })
-		})
+		a.askCache(a.mark.Position)
 	}
 	if a.how.Resume != nil {
 		a.askPast()
@@ -127,11 +125,36 @@ func (a *attachment) rosterCame(res presence.Result, err error) {
 	a.answered()
 }
 
+// askCache asks for the channel's last value. While the application may still
+// be told that there is none, nobody else is.
+func (a *attachment) askCache(atLeast message.Position) {
+	req := history.Request{App: a.keys[0].App, Channel: a.keys[0].Name, AtLeast: atLeast, Cache: true, Miss: a.how.Fill == 0}
+	a.c.h.edge.cfg.Backbone.Cached(req, func(r *history.Reply) {
+		a.c.h.run(func() { a.cacheCame(r) })
+	})
+}
+
+// fill has the application publish a last value, and asks for it again.
+func (a *attachment) fill() {
+	within := a.how.Fill
+	a.how.Fill = 0
+	a.c.h.edge.cfg.Backbone.CacheEmpty(a.keys[0], within, func() {
+		a.c.h.run(func() {
+			if !a.done {
+				a.askCache(0)
+			}
+		})
+	})
+}
+
 func (a *attachment) cacheCame(r *history.Reply) {
 	if a.done {
 		return
 	}
 	switch {
+	case r != nil && r.Error == "" && r.Cached == nil && a.how.Fill > 0:
+		a.fill()
+		return
 	case r == nil || r.Error != "":
 		a.fail(dialect.Unavailable, "the cached event of the channel can't be read now, try again")
 	case r.Cached != nil:

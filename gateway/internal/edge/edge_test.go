@@ -36,6 +36,7 @@ const (
 type cluster struct {
 	joins  chan join
 	caches chan cached
+	empty  chan emptyCache
 	online chan func([]string, error)
 
 	mu sync.Mutex
@@ -52,7 +53,14 @@ type join struct {
 
 type cached struct {
 	at     message.Position
+	miss   bool // it is told
 	answer func(*history.Reply)
+}
+
+type emptyCache struct {
+	key    channel.Key
+	within time.Duration
+	answer func()
 }
 
 func (c *cluster) Authorize(req *authz.Subscribe, answer func(authz.Decision)) {
@@ -73,8 +81,12 @@ func (c *cluster) Publish(pub *message.Publication) {
 	c.published = append(c.published, pub)
 }
 
-func (c *cluster) Cached(_ channel.Key, at message.Position, answer func(*history.Reply)) {
-	c.caches <- cached{at, answer}
+func (c *cluster) Cached(req history.Request, answer func(*history.Reply)) {
+	c.caches <- cached{req.AtLeast, req.Miss, answer}
+}
+
+func (c *cluster) CacheEmpty(key channel.Key, within time.Duration, answer func()) {
+	c.empty <- emptyCache{key, within, answer}
 }
 
 func (c *cluster) add(key channel.Key, n int) {
@@ -126,7 +138,7 @@ func startWith(t *testing.T, change func(*Config), changes ...func(*app.App)) *f
 		t.Fatal(err)
 	}
 	c := &cluster{
-		joins: make(chan join, 8), caches: make(chan cached, 8), online: make(chan func([]string, error), 8),
+		joins: make(chan join, 8), caches: make(chan cached, 8), empty: make(chan emptyCache, 8), online: make(chan func([]string, error), 8),
 		counts: map[channel.Key]int{}, members: map[string]int{},
 	}
 	cfg := Config{

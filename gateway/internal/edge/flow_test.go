@@ -141,6 +141,73 @@ func TestCacheJoinsTheLastValueAndWhatFollows(t *testing.T) {
 	e.expect("ServerError")
 }
 
+// A channel without a last value whose policy has a hook: the application is
+// told before the subscription is made, and the value is read once more.
+func TestEmptyCacheIsFilled(t *testing.T) {
+	f := start(t, func(a *app.App) {
+		a.Hooks = []app.Hook{{Name: "h"}}
+		a.Policies = []app.Policy{{Match: "cache-price", CacheEmptyHook: "h"}}
+	})
+	f.publish("cache-price", 4)
+	last := &message.Publication{Kind: message.Event, App: "1", Channel: "cache-price", Event: "e", Data: []byte("5")}
+	value := &history.Reply{Top: message.At(5, 0), Cached: &history.Entry{Position: message.At(5, 0), Publication: last.Append(nil)}}
+
+	c := f.dial()
+	c.send(`{"event":"pusher:subscribe","data":{"channel":"cache-price"}}`)
+	if first := <-f.cluster.caches; first.miss {
+		t.Error("the miss is told while the application is being asked")
+	} else {
+		first.answer(&history.Reply{Top: message.At(4, 0)})
+	}
+	told := <-f.cluster.empty
+	if told.key.Name != "cache-price" || told.within <= 0 || told.within > time.Second {
+		t.Fatalf("told %+v", told)
+	}
+	f.publish("cache-price", 5) // is the value that is read then
+	told.answer()
+	second := <-f.cluster.caches
+	if second.at != 0 || !second.miss {
+		t.Errorf("read again: %+v", second)
+	}
+	second.answer(value)
+	f.publish("cache-price", 6)
+	c.expect("subscription_succeeded")
+	c.expect(`"data":"5"`)
+	c.expect(`"data":"6"`)
+
+	// There is none even then; nobody is told twice.
+	d := f.dial()
+	d.send(`{"event":"pusher:subscribe","data":{"channel":"cache-price"}}`)
+	(<-f.cluster.caches).answer(&history.Reply{})
+	(<-f.cluster.empty).answer()
+	(<-f.cluster.caches).answer(&history.Reply{})
+	d.expect("subscription_succeeded")
+	d.expect("cache_miss")
+
+	// A value that is there, and one that can't be read, are nothing to tell of.
+	e := f.dial()
+	e.send(`{"event":"pusher:subscribe","data":{"channel":"cache-price"}}`)
+	(<-f.cluster.caches).answer(value)
+	e.expect("subscription_succeeded")
+	e.expect(`"data":"5"`)
+	e.send(`{"event":"pusher:unsubscribe","data":{"channel":"cache-price"}}`)
+	e.send(`{"event":"pusher:subscribe","data":{"channel":"cache-price"}}`)
+	(<-f.cluster.caches).answer(nil)
+	e.expect("pusher:error")
+
+	// Gone meanwhile.
+	g := f.dial()
+	g.send(`{"event":"pusher:subscribe","data":{"channel":"cache-price"}}`)
+	(<-f.cluster.caches).answer(&history.Reply{})
+	told = <-f.cluster.empty
+	g.conn.Close()
+	f.until("gone", func() bool { return f.edge.Stats().Closed > 0 })
+	told.answer()
+	if len(f.cluster.caches) != 0 || len(f.cluster.empty) != 0 {
+		t.Error("something is asked for nobody")
+	}
+}
+
 func TestSignInWatchAndTerminate(t *testing.T) {
 	f := start(t)
 	c := f.dial()

@@ -5,6 +5,8 @@
 package edge
 
 import (
+	"time"
+
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/proto/authz"
@@ -24,8 +26,12 @@ type Backbone interface {
 	// Publish sends a client event to a router.
 	Publish(pub *message.Publication)
 	// Cached reads a channel's last value once its partition has been applied
-	// up to atLeast. A nil reply means that nobody could answer in time.
-	Cached(key channel.Key, atLeast message.Position, answer func(*history.Reply))
+	// up to req.AtLeast; 0 is what has been delivered here by now. A nil reply
+	// means that nobody could answer in time.
+	Cached(req history.Request, answer func(*history.Reply))
+	// CacheEmpty tells the application that a channel has no last value, and
+	// answers when it has published one, or won't, or the time is over.
+	CacheEmpty(key channel.Key, within time.Duration, answer func())
 }
 
 // Answers is what loops ask for clients whose commands are answered, with the

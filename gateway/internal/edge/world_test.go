@@ -93,7 +93,8 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{t: t, r: rand.New(rand.NewPCG(seed, 7)), epoch: "e1", topics: map[string]*topic{}, counts: map[string]int{}}
 	apps, err := app.NewRegistry([]app.App{{
 		ID: "1", Keys: []app.Key{{Key: "k"}}, Watchlist: true, Centrifugo: app.Centrifugo{Enabled: true},
-		Policies: []app.Policy{{Match: "durable-*", History: app.History{Size: 1000, TTL: time.Hour, Recover: true}, Delta: true}},
+		Hooks:    []app.Hook{{Name: "h"}},
+		Policies: []app.Policy{{Match: "cache-b", CacheEmptyHook: "h"}, {Match: "durable-*", History: app.History{Size: 1000, TTL: time.Hour, Recover: true}, Delta: true}},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -192,7 +193,11 @@ func (w *world) SignIn(req *authz.SignIn, answer func(authz.Decision)) {
 func (w *world) Publish(*message.Publication) {}
 
 // Cached implements Backbone.
-func (w *world) Cached(key channel.Key, at message.Position, answer func(*history.Reply)) {
+func (w *world) Cached(req history.Request, answer func(*history.Reply)) {
+	key, at := channel.Key{App: req.App, Name: req.Channel}, req.AtLeast
+	if at == 0 {
+		at = w.reached(key)
+	}
 	w.later(func() {
 		if w.r.IntN(8) == 0 {
 			answer(nil)
@@ -202,6 +207,28 @@ func (w *world) Cached(key channel.Key, at message.Position, answer func(*histor
 		reply := w.cached(w.topics[key.Name], at)
 		w.mu.Unlock()
 		answer(reply)
+	})
+}
+
+// reached is how far the partition of a channel has been delivered.
+func (w *world) reached(key channel.Key) (at message.Position) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, tp := range w.topics {
+		if tp.key.Partition(partitions) == key.Partition(partitions) && tp.delivered > 0 {
+			at = max(at, tp.items[tp.delivered-1].pos)
+		}
+	}
+	return at
+}
+
+// CacheEmpty implements Backbone: the application publishes, or does not.
+func (w *world) CacheEmpty(key channel.Key, _ time.Duration, answer func()) {
+	w.later(func() {
+		if w.r.IntN(2) == 0 {
+			w.publish(w.topics[key.Name], "")
+		}
+		answer()
 	})
 }
 

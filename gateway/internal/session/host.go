@@ -4,6 +4,8 @@
 package session
 
 import (
+	"time"
+
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/tagfilter"
@@ -62,8 +64,11 @@ type Channels interface {
 type Attach struct {
 	// Member joins the connection's user to the channel's members.
 	Member *presence.Member
-	// Cache asks for the channel's last value.
+	// Cache asks for the channel's last value. Where there is none the
+	// application is told, and gets as long as Fill to publish one; 0: it is not
+	// told.
 	Cache bool
+	Fill  time.Duration
 	// Resume: the client wants to keep its place, nil if it does not; of a
 	// channel of which Keep is kept for clients.
 	Resume *resume.Wish

@@ -3,6 +3,7 @@ package session
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
@@ -11,6 +12,10 @@ import (
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/presence"
 )
+
+// fillTime is how long an application gets to publish a last value: some
+// client libraries give up on a subscription after a second.
+const fillTime = 800 * time.Millisecond
 
 // A subscription's way:
 //
@@ -116,6 +121,9 @@ func reasonOf(d *authz.Decision) dialect.Reason {
 
 func (s *Session) attach(sub *subscription, member *presence.Member, wish *resume.Wish) {
 	how := Attach{Member: member, Cache: sub.traits.has(cached), Resume: wish}
+	if how.Cache && s.app.Effective(sub.name).CacheEmptyHook() != "" {
+		how.Fill = fillTime
+	}
 	if wish != nil {
 		if eff := s.app.Effective(sub.name); eff.Recovers() {
 			how.Keep = resume.Keep{Size: eff.History.Size, TTL: eff.History.TTL}

@@ -370,10 +370,15 @@ func (p *player) SignIn(req *authz.SignIn) { p.wish("sign-in %s", line(req)) }
 
 // Attach implements session.Host.
 func (p *player) Attach(channel string, how session.Attach) {
+	fill := ""
+	if how.Fill > 0 {
+		fill = how.Fill.String()
+	}
 	p.wish("attach %s %s", channel, line(struct {
 		Member *presence.Member
 		Cache  bool
-	}{how.Member, how.Cache}))
+		Fill   string `json:",omitempty"`
+	}{how.Member, how.Cache, fill}))
 	if how.Resume != nil {
 		p.wish("resume %s, of %d for %s", line(how.Resume), how.Keep.Size, how.Keep.TTL)
 	}

@@ -3,6 +3,7 @@ package centrifugo
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	codec "github.com/carillon-rt/carillon/gateway/internal/dialect/centrifugo"
@@ -139,10 +140,27 @@ func (s *Session) attach(i int, b *codec.SubscribeRequest, g *authz.Grant, wait 
 			return
 		}
 	}
+	if sub.has(cached) && eff.CacheEmptyHook() != "" {
+		how.Fill = fillTime(sub.deadline - now)
+	}
 	if sub.has(recoverable) {
 		how.Resume, how.Keep = wish(b), resume.Keep{Size: eff.History.Size, TTL: eff.History.TTL}
 	}
 	s.host.Attach(sub.name, how)
+}
+
+// fillTime is how long an application gets to publish a last value for a
+// subscription that has to be made within so many nanoseconds: the readings
+// before and after take some time, too. A channel's subscribers wait together if
+// they wait equally long.
+func fillTime(left int64) time.Duration {
+	switch {
+	case left >= 3*second:
+		return 2 * time.Second
+	case left >= 3*second/2:
+		return time.Second / 2
+	}
+	return 0
 }
 
 // viewOf chooses how a subscription is told of publications: by differences where

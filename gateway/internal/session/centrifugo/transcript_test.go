@@ -357,6 +357,7 @@ func (p *player) Attach(channel string, how session.Attach) {
 	}{
 		{how.Resume != nil && how.Resume.AnyEpoch, "any epoch"},
 		{how.Cache, "with the cached value"},
+		{how.Fill > 0, "or one that comes in " + how.Fill.String()},
 		{how.View == codec.ViewMembers || how.View == codec.ViewDeltaMembers, "told of members"},
 		{how.View >= codec.ViewDelta, "by differences"},
 		{how.Filter != nil, "filtered"},
