@@ -146,6 +146,7 @@ func (w *world) badRequests(t *testing.T, nc *nats.Conn) {
 		{"connect", subject.AuthConnect, decided("connect", "malformed"), `{"allow":false,"reason":"bad_data","message":"the authorization request is not the JSON that it should be: `},
 		{"refresh", subject.AuthRefresh, decided("refresh", "malformed"), `{"allow":false,"reason":"bad_data","message":"the authorization request is not the JSON that it should be: `},
 		{"subscription refresh", subject.AuthSubRefresh, decided("sub_refresh", "malformed"), `{"allow":false,"reason":"bad_data","message":"the authorization request is not the JSON that it should be: `},
+		{"empty cache", subject.AuthCacheEmpty, decided("cache_empty", "malformed"), `{"allow":false,"reason":"bad_data","message":"the authorization request is not the JSON that it should be: `},
 		{"client's publication", subject.AuthPublish, decided("publish", "malformed"), `{"allow":false,"reason":"bad_data","message":"the authorization request is not the JSON that it should be: `},
 		{"call", subject.AuthRPC, decided("rpc", "malformed"), `{"allow":false,"reason":"bad_data","message":"the authorization request is not the JSON that it should be: `},
 		{"publish", subject.AnyRouterPublish, requestsMalformed, ""},

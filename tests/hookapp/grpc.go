@@ -16,6 +16,7 @@ import (
 // kinds are the questions by the method that asks them.
 var kinds = map[protoreflect.Name]string{
 	"Connect": "connect", "Refresh": "refresh", "Subscribe": "subscribe", "SubRefresh": "sub_refresh", "Publish": "publish", "RPC": "rpc",
+	"NotifyCacheEmpty": "cache_empty",
 }
 
 // grpcApp translates between the messages of CentrifugoProxy and their JSON.

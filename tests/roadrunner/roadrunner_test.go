@@ -34,6 +34,7 @@ func start(t *testing.T) (*env.Cluster, *Plugin, *Worker) {
     keys: [{key: shop-key, secret: shop-secret}]
     policies:
       - {match: "rr:*", history: {size: 100, ttl: 5m, recover: true}, presence: true, publish: subscribers, subscribe_hook: php, publish_hook: php, sub_refresh_hook: php}
+      - {match: "last:*", cache_ttl: 5m, cache_empty_hook: php}
     hooks: [{name: php, url: "grpc://%s", timeout: 5s, forward_headers: [Cookie], headers: {X-Shop: main}, include_meta: true}]
     centrifugo: {enabled: true, connect_hook: php, refresh_hook: php, rpc: [{match: "*", hook: php}]}
 `, app, p.Addr)))
@@ -157,6 +158,34 @@ func TestQuestions(t *testing.T) {
 			t.Errorf("the header's type is %q: the worker reads the first and the plug-in adds the second", q.Header["type"])
 		}
 	})
+}
+
+// A channel has no last value: the worker publishes one when it is told, and the
+// client gets it with its subscription.
+func TestEmptyCache(t *testing.T) {
+	cluster, p, w := start(t)
+	answerConnect(w, 0, "")
+	c := signIn(t, w, cluster.Gateways[0].Public())
+	w.Answer("notifycacheempty", `result { populated: true }`)
+	w.Before("notifycacheempty", func() {
+		if _, err := p.Do("Publish", `channel: "last:tea" data: '{"price":7}'`); err != nil {
+			t.Errorf("publish: %v", err)
+		}
+	})
+	c.subscribe("last:tea", "")
+	c.expect(`last:tea: subscribed `)
+	c.expect(`last:tea: {"price":7}`)
+	q := w.Expect(t, "", "notifycacheempty", `channel: "last:tea"`)
+	if !slices.Equal(q.Header["type"], []string{"notifycacheempty", "notifycacheempty"}) {
+		t.Errorf("the header's type is %q", q.Header["type"])
+	}
+
+	// It does not answer: the client is subscribed without a value.
+	subscribed := make(chan struct{})
+	w.Before("notifycacheempty", func() { <-subscribed })
+	c.subscribe("last:none", "")
+	c.expect(`last:none: subscribed `)
+	close(subscribed)
 }
 
 // expectError checks the error that a client was answered with.

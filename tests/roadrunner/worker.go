@@ -18,6 +18,7 @@ import (
 // header's type. It has sub_refresh where the plug-in says subrefresh.
 var requests = map[string]string{
 	"connect": "Connect", "refresh": "Refresh", "subscribe": "Subscribe", "publish": "Publish", "rpc": "RPC", "sub_refresh": "SubRefresh",
+	"notifycacheempty": "NotifyCacheEmpty",
 }
 
 // Question is one call as a worker sees it.
@@ -39,11 +40,12 @@ type Worker struct {
 	mu sync.Mutex
 	// guarded by mu
 	answers map[string]string
+	before  map[string]func()
 	asked   []Question
 }
 
 func newWorker(t testing.TB, proxy *wire.Service) *Worker {
-	return &Worker{t: t, proxy: proxy, answers: map[string]string{}}
+	return &Worker{t: t, proxy: proxy, answers: map[string]string{}, before: map[string]func(){}}
 }
 
 // Answer has questions of a type answered with this response, in protobuf's
@@ -56,6 +58,13 @@ func (w *Worker) Answer(of, response string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.answers[of] = response
+}
+
+// Before has the program do something before it answers a question of a type.
+func (w *Worker) Before(of string, do func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.before[of] = do
 }
 
 // exec is what the SDK's worker does with a payload: it finds the request's
@@ -75,16 +84,22 @@ func (w *Worker) exec(p Payload) ([]byte, error) {
 		w.t.Errorf("a question of type %s: %v", of, err)
 		return nil, err
 	}
-	client := request.Descriptor().Fields().ByName("client")
-	q := Question{Type: of, Header: header, Request: request, Client: request.Get(client).String()}
-	request.Clear(client)
+	q := Question{Type: of, Header: header, Request: request}
+	if client := request.Descriptor().Fields().ByName("client"); client != nil { // a notification is about none
+		q.Client = request.Get(client).String()
+		request.Clear(client)
+	}
 
 	w.mu.Lock()
 	w.asked = append(w.asked, q)
 	answer, ok := w.answers[of]
+	before := w.before[of]
 	w.mu.Unlock()
 	if !ok {
 		return nil, fmt.Errorf("no handler for %s", of)
+	}
+	if before != nil {
+		before()
 	}
 	response, err := w.proxy.Message(message+"Response", answer)
 	if err != nil {
