@@ -139,11 +139,12 @@ type History struct {
 // Webhook is an endpoint of the application that is told about events.
 type Webhook struct {
 	URL string `yaml:"url" json:"url" doc:"http(s) address that takes the POST"`
-	// Events lists the kinds sent, empty sends all.
-	Events []string `yaml:"events" json:"events,omitempty" doc:"channel_occupied, channel_vacated, member_added, member_removed, client_event, cache_miss, subscription_count; empty is all"`
-	// ChannelPrefix and ChannelSuffix filter by channel name.
-	ChannelPrefix string            `yaml:"channel_prefix" json:"channel_prefix,omitempty" doc:"only channels that begin with this"`
-	ChannelSuffix string            `yaml:"channel_suffix" json:"channel_suffix,omitempty" doc:"only channels that end with this"`
+	// Events lists the kinds sent, empty sends all but those of single clients.
+	Events []string `yaml:"events" json:"events,omitempty" doc:"channel_occupied, channel_vacated, member_added, member_removed, client_event, cache_miss, subscription_count; empty is all of these; connected, disconnected and unsubscribed, of each client, are sent to webhooks that list them"`
+	// ChannelPrefix and ChannelSuffix filter by channel name; events of no
+	// channel pass.
+	ChannelPrefix string            `yaml:"channel_prefix" json:"channel_prefix,omitempty" doc:"only channels that begin with this; connected and disconnected are of none and are sent all the same"`
+	ChannelSuffix string            `yaml:"channel_suffix" json:"channel_suffix,omitempty" doc:"only channels that end with this; the same"`
 	Headers       map[string]string `yaml:"headers" json:"headers,omitempty" doc:"extra request headers"`
 	Batch         bool              `yaml:"batch" json:"batch,omitempty" doc:"several events in one request"`
 }
@@ -152,7 +153,17 @@ type Webhook struct {
 var webhookEvents = []string{
 	"channel_occupied", "channel_vacated", "member_added", "member_removed",
 	"client_event", "cache_miss", "subscription_count",
+	ClientConnected, ClientDisconnected, ClientUnsubscribed,
 }
+
+// Kinds of webhook events of single clients. There may be very many of them, so
+// a webhook gets those that it lists, and an app whose webhooks list none does
+// not pay for them.
+const (
+	ClientConnected    = "connected"
+	ClientDisconnected = "disconnected"
+	ClientUnsubscribed = "unsubscribed"
+)
 
 // WithDefaults returns the app with zero limits and timeouts filled in.
 func (a App) WithDefaults() App {
@@ -220,10 +231,28 @@ func (a *App) WantsHook(event, channel string) bool {
 	return false
 }
 
-// Wants says whether the webhook asks for this kind of event of this channel.
+// TellsOfClients says whether any webhook of the app wants events of single
+// clients.
+func (a *App) TellsOfClients() bool {
+	for i := range a.Webhooks {
+		if slices.ContainsFunc(a.Webhooks[i].Events, ofClient) {
+			return true
+		}
+	}
+	return false
+}
+
+func ofClient(event string) bool {
+	return event == ClientConnected || event == ClientDisconnected || event == ClientUnsubscribed
+}
+
+// Wants says whether the webhook asks for this kind of event of this channel,
+// "" if it is of none.
 func (w *Webhook) Wants(event, channel string) bool {
-	return (len(w.Events) == 0 || slices.Contains(w.Events, event)) &&
-		strings.HasPrefix(channel, w.ChannelPrefix) && strings.HasSuffix(channel, w.ChannelSuffix)
+	if len(w.Events) == 0 && ofClient(event) || len(w.Events) > 0 && !slices.Contains(w.Events, event) {
+		return false
+	}
+	return channel == "" || strings.HasPrefix(channel, w.ChannelPrefix) && strings.HasSuffix(channel, w.ChannelSuffix)
 }
 
 // Key gives the named key, false if the app has none of that name or it is

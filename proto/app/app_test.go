@@ -222,3 +222,31 @@ func TestReplaceKeepsTheOldOnError(t *testing.T) {
 		t.Errorf("no apps: %v, %v", err, r.ByKey("a"))
 	}
 }
+
+// Events of single clients are sent to webhooks that list them, whatever the
+// channels that they are about.
+func TestWantsEventsOfClients(t *testing.T) {
+	all := &App{Webhooks: []Webhook{{}}}
+	listed := &App{Webhooks: []Webhook{{}, {Events: []string{ClientDisconnected, ClientUnsubscribed}, ChannelPrefix: "a-", ChannelSuffix: "-z"}}}
+	for _, c := range []struct {
+		app            *App
+		event, channel string
+		want           bool
+	}{
+		{all, "member_added", "x", true},
+		{all, ClientConnected, "", false},
+		{all, ClientUnsubscribed, "x", false},
+		{listed, ClientConnected, "", false},
+		{listed, ClientDisconnected, "", true},
+		{listed, ClientUnsubscribed, "a-z", true},
+		{listed, ClientUnsubscribed, "a-y", false},
+		{&App{}, ClientDisconnected, "", false},
+	} {
+		if got := c.app.WantsHook(c.event, c.channel); got != c.want {
+			t.Errorf("%s of %q: wanted %v", c.event, c.channel, got)
+		}
+	}
+	if all.TellsOfClients() || !listed.TellsOfClients() || (&App{}).TellsOfClients() {
+		t.Error("who wants events of clients is not who lists them")
+	}
+}

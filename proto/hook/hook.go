@@ -2,7 +2,9 @@
 // event publishes it once to subject.Hook(app), and api delivers it.
 package hook
 
-// Event kinds, as in Pusher's webhooks.
+import "github.com/carillon-rt/carillon/proto/app"
+
+// Event kinds, as in Pusher's webhooks; those of single clients are our own.
 const (
 	ChannelOccupied   = "channel_occupied"
 	ChannelVacated    = "channel_vacated"
@@ -11,10 +13,19 @@ const (
 	ClientEvent       = "client_event"
 	CacheMiss         = "cache_miss"
 	SubscriptionCount = "subscription_count"
+
+	Connected    = app.ClientConnected
+	Disconnected = app.ClientDisconnected
+	Unsubscribed = app.ClientUnsubscribed
 )
 
+// GatewayLost is the reason of a disconnect that nobody has seen: the client's
+// gateway is gone. Its code is 0.
+const GatewayLost = "gateway lost"
+
 // Event is one webhook event, as JSON on subject.Hook(app) with a Nats-Msg-Id
-// that makes a repeat harmless. Its fields are those that Pusher sends.
+// that makes a repeat harmless. Its fields are those that Pusher sends; Code
+// and Reason are of Disconnected and Unsubscribed.
 type Event struct {
 	Name              string `json:"name"`
 	Channel           string `json:"channel"`
@@ -23,5 +34,7 @@ type Event struct {
 	Data              string `json:"data,omitempty"`
 	SocketID          string `json:"socket_id,omitempty"`
 	SubscriptionCount *int   `json:"subscription_count,omitempty"`
+	Code              int    `json:"code,omitempty"`
+	Reason            string `json:"reason,omitempty"`
 	TimeMs            int64  `json:"time_ms"` // when it happened
 }

@@ -203,7 +203,9 @@ func appendEvent(body []byte, ev *hook.Event) []byte {
 	}
 	body = append(body, `{"name":`...)
 	body = jsonx.AppendString(body, ev.Name)
-	member("channel", ev.Channel)
+	if ev.Channel != "" {
+		member("channel", ev.Channel)
+	}
 	if ev.Name == hook.ClientEvent {
 		member("event", ev.Event)
 		member("data", ev.Data)
@@ -211,6 +213,17 @@ func appendEvent(body []byte, ev *hook.Event) []byte {
 	}
 	if ev.UserID != "" {
 		member("user_id", ev.UserID)
+	}
+	switch ev.Name {
+	case hook.Connected, hook.Disconnected, hook.Unsubscribed:
+		if ev.SocketID != "" {
+			member("socket_id", ev.SocketID)
+		}
+		if ev.Name != hook.Connected {
+			body = strconv.AppendInt(append(body, `,"code":`...), int64(ev.Code), 10)
+			member("reason", ev.Reason)
+		}
+		body = strconv.AppendInt(append(body, `,"time_ms":`...), ev.TimeMs, 10)
 	}
 	if ev.SubscriptionCount != nil {
 		body = append(body, `,"subscription_count":`...)

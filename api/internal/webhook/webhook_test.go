@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -141,6 +142,45 @@ func TestDelivery(t *testing.T) {
 		if got[channel] != body {
 			t.Errorf("events of %s: %s, want %s", channel, got[channel], body)
 		}
+	}
+}
+
+// Events of single clients go to webhooks that list them. A filter of channels
+// leaves those of no channel alone.
+func TestEventsOfClients(t *testing.T) {
+	all, some := newReceiver(t, nil), newReceiver(t, nil)
+	n := startNode(t, natstest.Server(t), fast(), tell("3", app.Webhook{URL: all.URL}, app.Webhook{
+		URL: some.URL, Events: []string{hook.Connected, hook.Disconnected, hook.Unsubscribed}, ChannelPrefix: "g",
+	}))
+	n.publish("3",
+		hook.Event{Name: hook.Connected, SocketID: "1.2", TimeMs: 1},
+		hook.Event{Name: hook.Connected, SocketID: "1.3", UserID: "8", TimeMs: 2},
+		hook.Event{Name: hook.Unsubscribed, Channel: "g", SocketID: "1.3", UserID: "8", Code: 2500, Reason: "insufficient state", TimeMs: 3},
+		hook.Event{Name: hook.Unsubscribed, Channel: "h", SocketID: "1.3", UserID: "8", TimeMs: 4},
+		hook.Event{Name: hook.Disconnected, SocketID: "1.2", TimeMs: 5},
+		hook.Event{Name: hook.Disconnected, SocketID: "1.3", UserID: "8", Code: 3012, Reason: "no pong", TimeMs: 6},
+		hook.Event{Name: hook.Disconnected, UserID: "9", Reason: hook.GatewayLost, TimeMs: 7},
+	)
+	n.untilDone()
+	if got := all.got(); len(got) != 0 {
+		t.Errorf("a webhook that lists nothing got %d requests", len(got))
+	}
+	var got []string
+	for _, c := range some.got() {
+		_, events, _ := strings.Cut(c.body, `"events":[`)
+		got = append(got, strings.TrimSuffix(events, "]}"))
+	}
+	want := []string{
+		`{"name":"connected","socket_id":"1.2","time_ms":1}`,
+		`{"name":"connected","user_id":"8","socket_id":"1.3","time_ms":2}`,
+		`{"name":"disconnected","socket_id":"1.2","code":0,"reason":"","time_ms":5}`,
+		`{"name":"disconnected","user_id":"8","socket_id":"1.3","code":3012,"reason":"no pong","time_ms":6}`,
+		`{"name":"disconnected","user_id":"9","code":0,"reason":"gateway lost","time_ms":7}`,
+		`{"name":"unsubscribed","channel":"g","user_id":"8","socket_id":"1.3","code":2500,"reason":"insufficient state","time_ms":3}`,
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
 }
 
