@@ -18,6 +18,9 @@ const Role = "gateway"
 // loopsMax is what a socket id has room for.
 const loopsMax = 256
 
+// hookQueueMax is a quarter of a gigabyte of events.
+const hookQueueMax = 1 << 20
+
 // memoryMin is the least that connections can be told to do with.
 const memoryMin = 1 << 20
 
@@ -34,6 +37,8 @@ type Config struct {
 
 	MaxConnectionAge    time.Duration `yaml:"max_connection_age" doc:"age at which a client is asked to reconnect (4200), so that added nodes get their share; 0 is none"`
 	ConnectionAgeJitter float64       `yaml:"connection_age_jitter" doc:"share of max_connection_age, 0 to 1, by which ages are shortened at random: what came at once goes a few at a time"`
+
+	HookQueue int `yaml:"hook_queue" doc:"webhook events about clients that may wait for their stream; more are dropped and counted"`
 
 	// Partitions is the partition count of the cluster; the assembler sets it.
 	Partitions int `yaml:"-"`
@@ -82,7 +87,7 @@ type DrainConfig struct {
 // four partitions.
 func DefaultConfig() Config {
 	return Config{
-		Listen: ":6001", Partitions: 4, ConnectionAgeJitter: 0.25,
+		Listen: ":6001", Partitions: 4, ConnectionAgeJitter: 0.25, HookQueue: 65_536,
 		Limits: LimitsConfig{
 			Connections: 1_000_000, MessageBytes: 64 << 10, OutboxBytes: 256 << 10, OutboxAge: 10 * time.Second,
 			SendBuffer: 64 << 10, Mailbox: 65_536, HeadTimeout: 10 * time.Second, HTTPPending: 1024,
@@ -108,6 +113,9 @@ func (c Config) Validate() error {
 	}
 	if j := c.ConnectionAgeJitter; !(j >= 0 && j <= 1) {
 		return fmt.Errorf("connection_age_jitter is %v, want 0 to 1", j)
+	}
+	if c.HookQueue < 1 || c.HookQueue > hookQueueMax {
+		return fmt.Errorf("hook_queue is %d, want 1 to %d", c.HookQueue, hookQueueMax)
 	}
 	if c.Partitions < 1 {
 		return fmt.Errorf("the cluster has %d partitions, want 1 or more", c.Partitions)

@@ -31,6 +31,7 @@ import (
 	"github.com/carillon-rt/carillon/kit/unread"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/hook"
 	"github.com/carillon-rt/carillon/proto/publisher"
 )
 
@@ -59,6 +60,7 @@ type Options struct {
 //	              ^                       \--> history ---> requester --> routers
 //	              |                        \-> publisher --------------> routers
 //	              |                        \-> roster ----> requester --> presence
+//	              |                         \> events -----------------> work queue of webhooks
 //	              +---- feed <----------------------------------------- car.live.<p>
 //	              +---- roll calls <--> requester ---------------------> presence
 //	other HTTP --> handed over --> Options.HTTP
@@ -81,6 +83,7 @@ type Gateway struct {
 	calls    *rollcall.RollCall
 	sessions *backbone.Sessions
 	meet     *natsconn.Requester // of sessions
+	events   *events
 	edge     *edge.Edge
 	handOver *loop.HandOverListener
 	http     *plainhttp.Server // of handOver
@@ -165,7 +168,8 @@ func (g *Gateway) connect(apps *app.Registry) (err error) {
 		return err
 	}
 	g.history = backbone.NewHistory(g.feed, g.ask, g.deps.Metrics)
-	return nil
+	g.events, err = newEvents(conns.Req, g.cfg.HookQueue, g.deps)
+	return err
 }
 
 // assemble makes the side of the clients and binds the port.
@@ -183,7 +187,7 @@ func (g *Gateway) assemble(apps *app.Registry) error {
 		Ages:     edge.Ages{Max: g.cfg.MaxConnectionAge, Jitter: g.cfg.ConnectionAgeJitter},
 		Limits:   edge.Limits{ConnectRate: g.cfg.Limits.ConnectRate, PerAddress: g.cfg.Limits.PerAddress},
 		Backbone: services, Answers: services, Sessions: g.sessions,
-		History: g.history, Roster: g.roster, Watcher: g.roster, Unsure: g.calls.Unsure, Log: g.log,
+		History: g.history, Roster: g.roster, Watcher: g.roster, Events: g.events, Unsure: g.calls.Unsure, Log: g.log,
 	})
 	if err != nil {
 		return err
@@ -244,6 +248,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Add("sessions", func(ctx context.Context) error { return g.sessions.Run(ctx, g.edge) })
 	group.Add("publisher", g.publish.Run)
 	group.AddGrace("roster", flushTimeout+stopSlack, g.runRoster)
+	group.AddGrace("webhook events", hook.QueueStop+stopSlack, g.events.Run)
 	group.Add("roll calls", func(ctx context.Context) error { return g.calls.Run(ctx, g.edge) })
 	group.Add("feed", func(ctx context.Context) error { return g.feed.Run(ctx, sink{g.edge, g.calls}) })
 	group.Add("cut off", g.watchCutOff)

@@ -25,6 +25,8 @@ type client struct {
 	carried  bool  // by HTTP exchanges: see carrier
 	closing  bool  // Close was called: nothing more is read
 	left     bool  // the transport is gone
+	greeted  bool  // it was told that it is connected
+	parted   bool  // its end was told: see farewell
 }
 
 // life is what the edge tells a session, whatever its protocol: see
@@ -121,6 +123,7 @@ func (c *client) disconnect(why dialect.Reason, code int, reason string) {
 		return
 	}
 	c.closing = true
+	c.farewell(code, reason)
 	c.h.stats.close(why)
 	c.conn.SetTimer(0)
 	if c.carried && c.conn.Parked() {

@@ -42,6 +42,7 @@ type Config struct {
 	History  History
 	Roster   Roster
 	Watcher  Watcher
+	Events   Events // nil: nobody wants to know
 	// Sessions may be nil: then there is no other node.
 	Sessions Sessions
 	// RelayWait is how long a question to a session elsewhere waits for

@@ -127,6 +127,7 @@ func (h *handler) Closed(c *loop.Conn, why loop.Closure) {
 		return
 	}
 	cl := c.Data.(*client)
+	cl.farewell(lastWords(why))
 	cl.gone()
 	if cl.carried {
 		cl.carrier().ended()

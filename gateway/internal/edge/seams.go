@@ -81,6 +81,24 @@ type Watcher interface {
 	WhoIsOnline(app string, users []string, answer func(online []string, err error))
 }
 
+// Events takes what happens to clients, of apps that want to know.
+type Events interface {
+	// Tell is called on loops and never blocks.
+	Tell(app string, ev Event)
+}
+
+// Event is what happened to a client.
+type Event struct {
+	Kind           string // app.ClientConnected or another of these
+	SocketID, User string
+	Channel        string // of app.ClientUnsubscribed
+	// Code and Reason are what the client was told of the end; 0 and "" if it
+	// wanted it so.
+	Code   int
+	Reason string
+	AtMs   int64
+}
+
 // Sessions is how exchanges find sessions on other nodes, and are found; with
 // the same terms as Backbone.
 type Sessions interface {

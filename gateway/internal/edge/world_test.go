@@ -93,6 +93,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{t: t, r: rand.New(rand.NewPCG(seed, 7)), epoch: "e1", topics: map[string]*topic{}, counts: map[string]int{}}
 	apps, err := app.NewRegistry([]app.App{{
 		ID: "1", Keys: []app.Key{{Key: "k"}}, Watchlist: true, Centrifugo: app.Centrifugo{Enabled: true},
+		Webhooks: []app.Webhook{{URL: "http://x", Events: []string{app.ClientConnected, app.ClientDisconnected, app.ClientUnsubscribed}}},
 		Hooks:    []app.Hook{{Name: "h"}},
 		Policies: []app.Policy{{Match: "cache-b", CacheEmptyHook: "h"}, {Match: "durable-*", History: app.History{Size: 1000, TTL: time.Hour, Recover: true}, Delta: true}},
 	}})
@@ -101,7 +102,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 	}
 	e, err := New(Config{
 		Apps: apps, Protocols: []Protocol{Pusher(second{pusher.New("")}), Pusher(pusher.New("")), Centrifugo(codec.New(codec.JSON))}, Loops: 2, Partitions: partitions,
-		NodeNumber: 7, Backbone: w, Answers: &answers{forgets: true}, History: w, Roster: w, Watcher: w, Log: slog.New(slog.DiscardHandler),
+		NodeNumber: 7, Backbone: w, Answers: &answers{forgets: true}, History: w, Roster: w, Watcher: w, Events: w, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -246,6 +247,16 @@ func (w *world) cached(tp *topic, at message.Position) *history.Reply {
 		}
 	}
 	return reply
+}
+
+// Tell implements Events: who was connected is disconnected once.
+func (w *world) Tell(_ string, ev Event) {
+	switch ev.Kind {
+	case app.ClientConnected:
+		w.count("client "+ev.SocketID, 1)
+	case app.ClientDisconnected:
+		w.count("client "+ev.SocketID, -1)
+	}
 }
 
 // Subscribed implements Roster.

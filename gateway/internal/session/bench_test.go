@@ -25,6 +25,8 @@ func (m *mute) SignIn(*authz.SignIn)                             {}
 func (m *mute) Attach(string, session.Attach)                    {}
 func (m *mute) Detach(string)                                    {}
 func (m *mute) Publish(*message.Publication)                     {}
+func (m *mute) Connected()                                       {}
+func (m *mute) Unsubscribed(string, uint32, string)              {}
 func (m *mute) SetUser(*authz.User, []string)                    {}
 
 const subscription = `{"event":"pusher:subscribe","data":{"auth":"","channel":"my-channel"}}`

@@ -31,6 +31,7 @@ type world struct {
 	allowed map[string]bool   // channels whose latest authorization was allowed
 	pending map[string]session.Attach
 	live    map[string]bool // attached, as the host sees it
+	left    map[string]bool // it was live, and that it ended is not told yet
 	told    map[string]bool // subscription_succeeded was sent, not unsubscribed since
 	signing int
 	user    string
@@ -43,7 +44,7 @@ type world struct {
 func invariants(t *rapid.T) {
 	w := &world{
 		t: t, asked: map[uint32]string{}, latest: map[string]uint32{}, allowed: map[string]bool{},
-		pending: map[string]session.Attach{}, live: map[string]bool{}, told: map[string]bool{},
+		pending: map[string]session.Attach{}, live: map[string]bool{}, left: map[string]bool{}, told: map[string]bool{},
 	}
 	a := testApp()
 	a.ClientEvents, a.Watchlist = true, true
@@ -192,6 +193,9 @@ func (w *world) compare(s *session.Session, limit int) {
 			}
 		}
 	}
+	if len(w.left) > 0 {
+		w.t.Fatalf("nobody was told that %v ended", w.left)
+	}
 	if !maps.Equal(live, w.live) || !maps.Equal(live, w.told) || pending != len(w.pending) {
 		w.t.Fatalf("session has live %v, host %v, client %v; pending %d and %d", live, w.live, w.told, pending, len(w.pending))
 	}
@@ -274,11 +278,27 @@ func (w *world) Attach(name string, how session.Attach) {
 	w.pending[name] = how
 }
 
+// Connected implements session.Host.
+func (w *world) Connected() { w.open("connected") }
+
+// Unsubscribed implements session.Host: the client was subscribed, and wanted it
+// so.
+func (w *world) Unsubscribed(name string, code uint32, reason string) {
+	w.open("unsubscribed")
+	if !w.left[name] || code != 0 || reason != "" {
+		w.t.Fatalf("unsubscribed from %s, with %d %q", name, code, reason)
+	}
+	delete(w.left, name)
+}
+
 // Detach implements session.Host.
 func (w *world) Detach(name string) {
 	w.open("detach")
 	if _, open := w.pending[name]; !open && !w.live[name] {
 		w.t.Fatalf("detached %s, which is not attached", name)
+	}
+	if w.live[name] {
+		w.left[name] = true
 	}
 	delete(w.pending, name)
 	delete(w.live, name)

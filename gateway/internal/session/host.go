@@ -19,6 +19,7 @@ import (
 // drops answers for a session that was closed meanwhile.
 type Host interface {
 	Transport
+	Witness
 	Cluster
 }
 
@@ -31,6 +32,16 @@ type Transport interface {
 	Send(payload []byte)
 	// Close closes after what was sent has been written.
 	Close(why dialect.Reason)
+}
+
+// Witness is told what clients are told of themselves, for apps that want to
+// know.
+type Witness interface {
+	// Connected: the client has been told that it is connected.
+	Connected()
+	// Unsubscribed: a live subscription is over, and the connection is not. code
+	// and reason are what the client is told, 0 and "" if it wanted it so.
+	Unsubscribed(channel string, code uint32, reason string)
 }
 
 // Cluster is everything behind the gateway.

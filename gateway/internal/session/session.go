@@ -112,6 +112,7 @@ func (s *Session) Open(now int64) {
 		Kind: dialect.Established, SocketID: s.host.SocketID(),
 		ActivitySeconds: max(1, int(s.silence()/second)),
 	})
+	s.host.Connected()
 }
 
 // Shut tells the client why and closes.

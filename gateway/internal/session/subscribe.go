@@ -182,5 +182,8 @@ func (s *Session) unsubscribe(name string) dialect.Reason {
 	if sub.state != Authorizing {
 		s.host.Detach(sub.name)
 	}
+	if sub.state == Live {
+		s.host.Unsubscribed(sub.name, 0, "")
+	}
 	return dialect.None
 }

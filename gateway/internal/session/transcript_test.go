@@ -384,6 +384,14 @@ func (p *player) Attach(channel string, how session.Attach) {
 	}
 }
 
+// Connected implements session.Host: what the client is sent says it.
+func (p *player) Connected() {}
+
+// Unsubscribed implements session.Host.
+func (p *player) Unsubscribed(channel string, code uint32, reason string) {
+	p.wish("unsubscribed %s %d %q", channel, code, reason)
+}
+
 // Detach implements session.Host.
 func (p *player) Detach(channel string) { p.wish("detach %s", channel) }
 

@@ -221,6 +221,7 @@ func (c *connect) finish(now int64) {
 	c.s.clock.pingAt = firstPing(now, c.s.opt.Random)
 	c.s.wake(c.s.clock.pingAt)
 	c.reply(r)
+	c.s.host.Connected()
 	for _, name := range slices.Sorted(maps.Keys(c.results)) {
 		if i := c.s.subs.Find(name); i >= 0 && c.s.subs.Rows[i].state == session.Live {
 			c.s.welcome(&c.s.subs.Rows[i])

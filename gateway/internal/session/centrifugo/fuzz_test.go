@@ -24,6 +24,7 @@ import (
 //   - every command is answered once, within 5 s, unless the connection is closed
 //   - a channel is attached once at a time, and detached only when it is attached
 //   - publications flow only to channels that the client knows it is subscribed to
+//   - of a subscription that the client knows it is told once that it ended
 //   - nothing is said or asked after the connection was closed
 type monkey struct {
 	t *testing.T
@@ -38,7 +39,9 @@ type monkey struct {
 	open     map[uint32]int64 // commands that are not answered, and since when
 	lastID   uint32
 	pings    int
-	failed   bool // connect was refused with an error
+	greeted  bool            // it was told that it is connected
+	known    map[string]bool // subscriptions that were live when looked at last, since then
+	failed   bool            // connect was refused with an error
 	closed   bool
 }
 
@@ -98,6 +101,34 @@ func (m *monkey) Attach(channel string, how session.Attach) {
 		m.t.Fatalf("%s is attached twice", channel)
 	}
 	m.attached[channel] = how
+}
+
+// Connected implements session.Witness.
+func (m *monkey) Connected() {
+	m.still("Connected")
+	if m.greeted || m.failed {
+		m.t.Fatal("connected twice, or after an error")
+	}
+	m.greeted = true
+	m.note()
+}
+
+// note notes the subscriptions that the client knows of.
+func (m *monkey) note() {
+	for name, state := range m.s.Channels() {
+		if m.greeted && state == session.Live {
+			m.known[name] = true
+		}
+	}
+}
+
+// Unsubscribed implements session.Witness.
+func (m *monkey) Unsubscribed(channel string, code uint32, reason string) {
+	m.still("Unsubscribed")
+	if !m.known[channel] || (code == 0) != (reason == "") {
+		m.t.Fatalf("unsubscribed from %s, with %d %q", channel, code, reason)
+	}
+	delete(m.known, channel)
 }
 
 func (m *monkey) Detach(channel string) {
@@ -286,6 +317,12 @@ func (m *monkey) check() {
 			m.t.Fatalf("%s is %s, attached: %v", name, state, is)
 		}
 	}
+	for name := range m.known {
+		if states[name] != session.Live {
+			m.t.Fatalf("nobody was told that %s ended", name)
+		}
+	}
+	m.note()
 	for name := range m.attached {
 		if states[name] == 0 {
 			m.t.Fatalf("%s is attached, and not subscribed to", name)
@@ -316,7 +353,7 @@ func FuzzSession(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64) {
 		m := &monkey{
 			t: t, r: rand.New(rand.NewPCG(seed, 1)), now: int64(time.Second), asked: map[uint32]func(uint32){},
-			attached: map[string]session.Attach{}, live: map[string]bool{}, held: map[string]bool{}, open: map[uint32]int64{},
+			attached: map[string]session.Attach{}, live: map[string]bool{}, held: map[string]bool{}, open: map[uint32]int64{}, known: map[string]bool{},
 		}
 		m.s = centrifugo.New(codec.New(codec.JSON), &a, centrifugo.Options{Now: m.now, Random: seed}, m)
 		m.s.Open(m.now)

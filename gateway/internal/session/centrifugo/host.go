@@ -18,6 +18,7 @@ import (
 // drops answers for a session that was closed meanwhile.
 type Host interface {
 	Transport
+	session.Witness
 	session.Channels
 	// Live has what was held back for a subscription sent, and all that follows:
 	// it is due after Session.Attached for what was attached with Attach.Wait.

@@ -327,9 +327,10 @@ func (s *Session) drop(i int, why dialect.Reason, text string, now int64) {
 
 // end ends a live subscription on the server's behalf.
 func (s *Session) end(i int, code uint32) {
-	name := s.subs.Rows[i].name
+	name, reason := s.subs.Rows[i].name, codec.UnsubscribeReason(code)
 	s.remove(i)
-	s.push(name, &codec.Unsubscribe{Code: code, Reason: codec.UnsubscribeReason(code)})
+	s.push(name, &codec.Unsubscribe{Code: code, Reason: reason})
+	s.host.Unsubscribed(name, code, reason)
 }
 
 // unsubscribe is never refused. A subscription that is being made is answered,
@@ -340,10 +341,13 @@ func (c command) unsubscribe(name string) {
 		return
 	}
 	if i := c.s.subs.Find(name); i >= 0 {
-		waits := c.s.subs.Rows[i].id
+		waits, live := c.s.subs.Rows[i].id, c.s.subs.Rows[i].state == session.Live
 		c.s.remove(i)
 		if waits != 0 {
 			c.s.refuse(waits, dialect.Unavailable, "unsubscribed meanwhile")
+		}
+		if live {
+			c.s.host.Unsubscribed(name, 0, "")
 		}
 	}
 	c.reply(&codec.UnsubscribeResult{})

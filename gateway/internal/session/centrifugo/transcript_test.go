@@ -370,6 +370,14 @@ func (p *player) Attach(channel string, how session.Attach) {
 	p.wish("attach %s%s", channel, b.String())
 }
 
+// Connected implements session.Witness: what the client is sent says it.
+func (p *player) Connected() {}
+
+// Unsubscribed implements session.Witness.
+func (p *player) Unsubscribed(channel string, code uint32, reason string) {
+	p.wish("unsubscribed %s %d %q", channel, code, reason)
+}
+
 func (p *player) Detach(channel string) { p.wish("detach %s", channel) }
 
 func (p *player) Live(channel string) bool {
