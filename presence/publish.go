@@ -115,6 +115,8 @@ func hookEvent(e *state.Effect) hook.Event {
 	case state.Count:
 		n := int(e.Count)
 		ev.Name, ev.SubscriptionCount = hook.SubscriptionCount, &n
+	case state.Lost:
+		ev.Name, ev.Channel, ev.UserID, ev.Reason = hook.Disconnected, "", e.Member.ID, hook.GatewayLost
 	}
 	return ev
 }

@@ -71,6 +71,13 @@ func (a *announcer) wantsHook(event string, key channel.Key) bool {
 	return settings != nil && settings.WantsHook(event, key.Name)
 }
 
+// wantsLost says whether an app is told of connections that have gone with
+// their gateway.
+func (a *announcer) wantsLost(id string) bool {
+	settings := a.app(id)
+	return settings != nil && settings.WantsHook(hook.Disconnected, "")
+}
+
 func (a *announcer) memberAdded(r *room, m *member) {
 	undone := a.holds.cancel(holdKey{r.key, m.ID})
 	if a.silent {

@@ -106,6 +106,7 @@ func (s *Shard) admit(d *presence.Delta) (*gateway, Verdict) {
 		if !fresh {
 			return nil, Missing
 		}
+		s.census.lost(g)
 		if !d.Snapshot {
 			s.census.clear(g)
 		}
@@ -184,6 +185,7 @@ func (s *Shard) Evict(node, incarnation string, nowMs int64, out *[]Effect) bool
 	}
 	s.news.begin(nowMs, out)
 	defer s.news.end()
+	s.census.lost(g)
 	s.census.clear(g)
 	delete(s.gateways, node)
 	s.window.evicted(strings.Clone(node))

@@ -108,6 +108,22 @@ func onlineEffect(kind Kind, key channel.Key) Effect {
 	return Effect{Kind: kind, Key: cloneKey(key), Member: presence.Member{ID: id}, Live: true}
 }
 
+// lost tells of the users whose connections have gone with a gateway: there was
+// nobody who could say so.
+func (c *census) lost(g *gateway) {
+	told := map[channel.Key]struct{}{}
+	for key := range g.online {
+		if c.news.wantsLost(key.App) {
+			told[key] = struct{}{}
+		}
+	}
+	for _, key := range sortedKeys(told) {
+		e := onlineEffect(Lost, key)
+		e.Live, e.Hook = false, true
+		c.news.emit(e)
+	}
+}
+
 // room gives the room of a key and makes it if it is missing.
 func (c *census) room(key channel.Key) *room {
 	r := c.rooms[key]

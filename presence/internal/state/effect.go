@@ -17,13 +17,15 @@ const (
 	Count                         // the channel's number of subscriptions changed
 	Online                        // a signed-in user's first connection; Key.Name is "#online-<id>"
 	Offline                       // a signed-in user's last connection is gone
+	Lost                          // a signed-in user's connections of one gateway are gone with it
 )
 
 // Effect is something that the world must be told.
 type Effect struct {
 	Kind Kind
 	Key  channel.Key
-	// Member of MemberAdded and MemberRemoved; its ID of Online and Offline.
+	// Member of MemberAdded and MemberRemoved; its ID of Online, Offline and
+	// Lost.
 	Member presence.Member
 	// Count of a Count.
 	Count uint64

@@ -115,7 +115,7 @@ func (f *fixture) want(lines ...string) {
 }
 
 func name(k state.Kind) string {
-	return [...]string{"?", "added", "removed", "occupied", "vacated", "count", "online", "offline"}[k]
+	return [...]string{"?", "added", "removed", "occupied", "vacated", "count", "online", "offline", "lost"}[k]
 }
 
 func (f *fixture) ids(res presence.Result) string {

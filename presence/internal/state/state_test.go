@@ -200,6 +200,38 @@ func TestHookHold(t *testing.T) {
 	f.want()
 }
 
+// Connections that are gone with their gateway were not told to end by anybody:
+// apps that ask for it hear it of each user and gateway.
+func TestHookLost(t *testing.T) {
+	online := func(user string) presence.Op {
+		return presence.Op{Kind: presence.Online, App: "1", Channel: "#online-" + user}
+	}
+	offline := presence.Op{Kind: presence.Offline, App: "1", Channel: "#online-3"}
+	f := newFixture(t, app.App{Webhooks: []app.Webhook{{URL: "http://x", Events: []string{app.ClientDisconnected}, ChannelPrefix: "n"}}})
+	f.do("a", online("1"), online("2"), online("3"), join("c", "4"))
+	f.do("b", online("1"))
+	f.do("a", offline)
+	f.out = nil
+	f.shard.Evict("a", "1", f.now, &f.out)
+	f.want("hook lost #online-1 1", "hook lost #online-2 2", "live removed c 4", "live offline #online-2 2")
+	f.shard.Evict("a", "1", f.now, &f.out)
+	f.want()
+
+	// It is back before it was missed: those of its earlier run are gone.
+	f.apply(&presence.Delta{Node: "b", Incarnation: "2", Seq: 1, Snapshot: true, Ops: []presence.Op{online("1")}})
+	f.want("hook lost #online-1 1")
+	f.apply(&presence.Delta{Node: "b", Incarnation: "2", Seq: 2, Snapshot: true, Ops: []presence.Op{online("1")}})
+	f.want() // the same run says once more what it has
+	f.apply(&presence.Delta{Node: "b", Incarnation: "3", Seq: 1})
+	f.want("hook lost #online-1 1", "live offline #online-1 1")
+
+	f = newFixture(t, app.App{Webhooks: []app.Webhook{{URL: "http://x"}}})
+	f.do("a", online("1"))
+	f.out = nil
+	f.shard.Evict("a", "1", f.now, &f.out)
+	f.want("live offline #online-1 1")
+}
+
 func TestHookWanted(t *testing.T) {
 	f := newFixture(t, app.App{Webhooks: []app.Webhook{{URL: "http://x", Events: []string{"channel_vacated"}, ChannelPrefix: "n"}}})
 	f.do("a", count("news", 1), count("other", 1), count("#server-to-user-1", 1))
