@@ -32,7 +32,9 @@ func newEvents(nc *nats.Conn, size int, deps service.Deps) (*events, error) {
 	for fate := range counters {
 		counters[fate] = total.WithLabelValues(hook.Fate(fate).String())
 	}
-	queue, err := hook.NewQueue(nc, size, deps.Log, func(fate hook.Fate, n int) { counters[fate].Add(float64(n)) })
+	queue, err := hook.NewQueue(nc, hook.QueueConfig{
+		Size: size, Log: deps.Log, Count: func(fate hook.Fate, n int) { counters[fate].Add(float64(n)) },
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -101,7 +101,9 @@ func TestEventsWaitForTheirStream(t *testing.T) {
 	srv := natstest.Server(t)
 	deps := srv.Deps(t, "gw", Role)
 	var fates [hook.Lost + 1]atomic.Int64
-	q, err := hook.NewQueue(deps.NATS.Req, 100, deps.Log, func(fate hook.Fate, n int) { fates[fate].Add(int64(n)) })
+	q, err := hook.NewQueue(deps.NATS.Req, hook.QueueConfig{
+		Size: 100, Log: deps.Log, Count: func(fate hook.Fate, n int) { fates[fate].Add(int64(n)) },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/carillon-rt/carillon/kit/telemetry"
+	"github.com/carillon-rt/carillon/proto/hook"
 )
 
 type metrics struct {
@@ -16,8 +17,7 @@ type metrics struct {
 	events                    prometheus.Counter
 	eventsLost                prometheus.Counter
 	turnSeconds               prometheus.Histogram
-	hooks, hooksRetried       prometheus.Counter
-	hooksDropped              prometheus.Counter
+	hooks                     [hook.Lost + 1]prometheus.Counter // by their fate
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -45,8 +45,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "carillon_presence_event_lag_seconds", Help: "From taking a delta off the queue to its events and answer being out.",
 			Buckets: prometheus.ExponentialBuckets(1e-5, 4, 10),
 		})),
-		hooks:        counter("hooks_total", "Webhook events stored."),
-		hooksRetried: counter("hooks_retried_total", "Webhook events that had to be sent again."),
-		hooksDropped: counter("hooks_dropped_total", "Webhook events lost because the stream did not take them in time."),
+		hooks: [...]prometheus.Counter{
+			hook.Sent:    counter("hooks_total", "Webhook events stored."),
+			hook.Retried: counter("hooks_retried_total", "Webhook events that had to be sent again."),
+			hook.Lost:    counter("hooks_dropped_total", "Webhook events lost because the stream did not take them in time, or too many waited."),
+		},
 	}
 }
+
+// hooked counts what became of webhook events.
+func (m *metrics) hooked(fate hook.Fate, n int) { m.hooks[fate].Add(float64(n)) }

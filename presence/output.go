@@ -22,7 +22,7 @@ func (w *worker) emit(s *seat) {
 			w.lost(w.announce.add(s.shard, e))
 		}
 		if e.Hook {
-			w.svc.hooks.put(hookItem{app: e.Key.App, id: hookID(w.svc.node, s.shard, e.Version), event: hookEvent(e)})
+			w.svc.hooks.Put(e.Key.App, hookID(w.svc.node, s.shard, e.Version), hookEvent(e))
 		}
 	}
 	if len(out.Replies) > 0 {

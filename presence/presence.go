@@ -21,6 +21,7 @@ import (
 	"github.com/carillon-rt/carillon/presence/internal/state"
 	"github.com/carillon-rt/carillon/proto/app"
 	facts "github.com/carillon-rt/carillon/proto/cluster"
+	"github.com/carillon-rt/carillon/proto/hook"
 	"github.com/carillon-rt/carillon/proto/presence"
 	"github.com/carillon-rt/carillon/proto/subject"
 )
@@ -45,7 +46,7 @@ type Service struct {
 	log     *slog.Logger
 	metrics *metrics
 	workers []*worker
-	hooks   *hooks
+	hooks   *hook.Queue
 	prober  *prober
 	recheck chan struct{} // has room for one
 }
@@ -59,7 +60,7 @@ func New(cfg Config, deps service.Deps, apps *app.Registry) (*Service, error) {
 	if apps == nil {
 		return nil, errors.New("presence: there is no registry of apps")
 	}
-	js, err := jetstream.New(deps.NATS.Req, jetstream.WithPublishAsyncMaxPending(2*hookBatch), jetstream.WithPublishAsyncTimeout(hookAckWait))
+	js, err := jetstream.New(deps.NATS.Req)
 	if err != nil {
 		return nil, fmt.Errorf("presence: %w", err)
 	}
@@ -68,8 +69,11 @@ func New(cfg Config, deps service.Deps, apps *app.Registry) (*Service, error) {
 		cfg: cfg, node: local.Node, inc: local.Incarnation, nc: deps.NATS.Req, js: js, cluster: deps.Cluster,
 		apps: apps, log: deps.Log, metrics: newMetrics(deps.Metrics), recheck: make(chan struct{}, 1),
 	}
-	s.hooks = &hooks{
-		js: js, replicas: cfg.Replicas, log: deps.Log, metrics: s.metrics, queue: make(chan hookItem, cfg.HookQueue),
+	s.hooks, err = hook.NewQueue(s.nc, hook.QueueConfig{
+		Size: cfg.HookQueue, Create: true, Replicas: cfg.Replicas, Log: deps.Log, Count: s.metrics.hooked,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("presence: %w", err)
 	}
 	s.prober = newProber(s.nc, deps.Log, func(ctx context.Context, m presence.Mark) { s.tell(ctx, command{evict: &m}) })
 	deps.NATS.OnReconnect(s.prober.reconnected)
@@ -119,8 +123,11 @@ func (s *Service) Run(ctx context.Context) error {
 		return err
 	}
 	// Workers need the prober and the hooks, hooks need nobody.
-	var hooksDone, watchers, workers sync.WaitGroup
-	hooksDone.Go(func() { s.hooks.run(ctx) })
+	telling, told := context.WithCancel(context.WithoutCancel(ctx))
+	defer told()
+	hooks := make(chan error, 1)
+	go func() { hooks <- s.hooks.Run(telling) }()
+	var watchers, workers sync.WaitGroup
 	stop := make(chan struct{})
 	for _, w := range s.workers {
 		w.announce = newAnnouncer(partitions, s.nc.Publish)
@@ -132,9 +139,8 @@ func (s *Service) Run(ctx context.Context) error {
 	watchers.Wait()
 	close(stop)
 	workers.Wait()
-	close(s.hooks.queue)
-	hooksDone.Wait()
-	return nil
+	told()
+	return <-hooks
 }
 
 // partitions is the cluster's number of partitions.

@@ -19,6 +19,8 @@ const (
 	queueBatch = 1024 // events under way at a time
 	queueWait  = 5 * time.Second
 	queueGrace = 5 * time.Second // to send what is left at the end
+
+	createWait = 2 * time.Second
 	// An event that the stream does not take is tried again for about a minute,
 	// and longer when the stream is slow.
 	queueTries = 60
@@ -53,11 +55,12 @@ func (f Fate) String() string {
 // it: what waits is bounded, and what comes when it is full is dropped.
 type Queue struct {
 	// immutable after NewQueue
+	cfg   QueueConfig
 	js    jetstream.JetStream
-	size  int
-	log   *slog.Logger
-	count func(Fate, int)
 	ready chan struct{} // holds one if something waits
+
+	// owned by Run
+	created bool // the stream is there
 
 	mu sync.Mutex
 	// guarded by mu
@@ -71,26 +74,37 @@ type queued struct {
 	tries   int
 }
 
-// NewQueue makes a queue of that many events. count is told of each event's
-// fate; it may be called on any goroutine. The stream is for others to create.
-func NewQueue(nc *nats.Conn, size int, log *slog.Logger, count func(Fate, int)) (*Queue, error) {
+// QueueConfig is what a Queue is made of.
+type QueueConfig struct {
+	Size int // events that may wait
+	// Create has the stream created when it is missing, with so many Replicas;
+	// else that is for others.
+	Create   bool
+	Replicas int
+	Log      *slog.Logger
+	// Count is told of each event's fate, on any goroutine.
+	Count func(Fate, int)
+}
+
+// NewQueue makes a queue. Nothing leaves before Run.
+func NewQueue(nc *nats.Conn, cfg QueueConfig) (*Queue, error) {
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(queueWait))
 	if err != nil {
 		return nil, fmt.Errorf("open JetStream for webhook events: %w", err)
 	}
-	return &Queue{js: js, size: size, log: log, count: count, ready: make(chan struct{}, 1)}, nil
+	return &Queue{cfg: cfg, js: js, ready: make(chan struct{}, 1), created: !cfg.Create}, nil
 }
 
 // Put adds an event of an app; id is its Nats-Msg-Id. It never blocks.
 func (q *Queue) Put(app, id string, ev Event) {
 	q.mu.Lock()
-	if len(q.waiting) >= q.size {
+	if len(q.waiting) >= q.cfg.Size {
 		first := !q.full
 		q.full = true
 		q.mu.Unlock()
-		q.count(Lost, 1)
+		q.cfg.Count(Lost, 1)
 		if first {
-			q.log.Warn("webhook events are dropped: too many wait for their stream", "queue", q.size)
+			q.cfg.Log.Warn("webhook events are dropped: too many wait for their stream", "queue", q.cfg.Size)
 		}
 		return
 	}
@@ -172,30 +186,50 @@ func (q *Queue) take(batch []queued) []queued {
 // the stream took without our knowing is sent again with the same id.
 func (q *Queue) send(batch []queued) (again []queued) {
 	acks := make([]jetstream.PubAckFuture, len(batch))
+	why := q.create()
 	for i := range batch {
-		acks[i] = q.publish(&batch[i])
+		if why == nil {
+			acks[i] = q.publish(&batch[i])
+		}
 	}
-	var why error
 	lost := 0
 	for i := range batch {
 		err := acknowledged(acks[i])
 		if err == nil {
 			continue
 		}
-		why = err
+		if why == nil {
+			why = err
+		}
 		if batch[i].tries++; batch[i].tries >= queueTries {
 			lost++
 			continue
 		}
 		again = append(again, batch[i])
 	}
-	q.count(Sent, len(batch)-len(again)-lost)
-	q.count(Retried, len(again))
-	q.count(Lost, lost)
+	q.cfg.Count(Sent, len(batch)-len(again)-lost)
+	q.cfg.Count(Retried, len(again))
+	q.cfg.Count(Lost, lost)
 	if why != nil {
-		q.log.Warn("webhook events could not be queued", "again", len(again), "lost", lost, "err", why)
+		q.created = q.created && !(q.cfg.Create && errors.Is(why, jetstream.ErrNoStreamResponse))
+		q.cfg.Log.Warn("webhook events could not be queued", "again", len(again), "lost", lost, "err", why)
 	}
 	return again
+}
+
+// create creates the stream, if that is ours to do and was not done yet.
+func (q *Queue) create() error {
+	if q.created {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), createWait)
+	defer cancel()
+	_, err := q.js.CreateStream(ctx, StreamConfig(q.cfg.Replicas))
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return fmt.Errorf("create stream %s: %w", subject.HookStream, err)
+	}
+	q.created = true
+	return nil
 }
 
 var errNotSent = errors.New("they could not be sent")
@@ -217,12 +251,12 @@ func acknowledged(ack jetstream.PubAckFuture) error {
 func (q *Queue) publish(it *queued) jetstream.PubAckFuture {
 	body, err := json.Marshal(it.event)
 	if err != nil { // strings and numbers only: it can't be
-		q.log.Error("a webhook event can't be encoded", "err", err)
+		q.cfg.Log.Error("a webhook event can't be encoded", "err", err)
 		return nil
 	}
 	ack, err := q.js.PublishAsync(subject.Hook(it.app), body, jetstream.WithMsgID(it.id))
 	if err != nil {
-		q.log.Debug("a webhook event can't be sent", "err", err)
+		q.cfg.Log.Debug("a webhook event can't be sent", "err", err)
 		return nil
 	}
 	return ack
@@ -237,6 +271,6 @@ func (q *Queue) giveUp(batch []queued) {
 	if n == 0 {
 		return
 	}
-	q.count(Lost, n)
-	q.log.Warn("webhook events are lost: their stream did not take them before the end", "events", n)
+	q.cfg.Count(Lost, n)
+	q.cfg.Log.Warn("webhook events are lost: their stream did not take them before the end", "events", n)
 }
