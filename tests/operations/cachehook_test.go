@@ -53,7 +53,7 @@ func TestEmptyCacheIsFilled(t *testing.T) {
 	}))
 	defer application.Close()
 	c := env.Start(t, env.Apart(2), env.Config(fmt.Sprintf(fillingApp, application.URL, application.URL+"/webhook")))
-	api = client.API{Base: "http://" + c.API.Public(), App: "2001", Key: "filled-key", Secret: "filled-secret"}
+	api = client.API{Base: "http://" + c.API.API(), App: "2001", Key: "filled-key", Secret: "filled-secret"}
 	dial := func(i int) *client.Client { return client.Dial(t, c.Gateways[i%2].Public(), "filled-key") }
 
 	const n = 20
