@@ -92,9 +92,13 @@ type Hello struct {
 	Host string
 	// Subprotocol to confirm, or "".
 	Subprotocol string
+	// First is the first message of a WebSocket's client if the URL brings it, or
+	// "".
+	First string
 }
 
-// Refusal is why Decode does not accept a well-formed message.
+// Refusal is why Decode does not accept a well-formed message, or a session its
+// client. Message "" leaves the words to the dialect.
 type Refusal struct {
 	Reason  Reason
 	Message string

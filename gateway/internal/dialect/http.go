@@ -35,6 +35,9 @@ type Alike interface {
 // immutable.
 type Transport struct {
 	Framing framing.Framing
+	// StreamName and PollName are what applications are told of how a client is
+	// connected that streams, or polls.
+	StreamName, PollName string
 	// ContentType of streams and of the answers to polls.
 	ContentType string
 	// Prelude begins a stream. Opening is the first thing that a new session

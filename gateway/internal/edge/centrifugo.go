@@ -34,7 +34,7 @@ func Centrifugo(d *codec.Dialect) Protocol {
 
 // CentrifugoHTTP is Centrifugo's protocol for clients without WebSockets.
 func CentrifugoHTTP(h *codec.HTTP) Protocol {
-	return Protocol{Protocol: h, http: h, birth: func(b *birth) *client { return newCentrifugoClient(h.Dialect, h.TransportName(), b) }}
+	return Protocol{Protocol: h, http: h, birth: func(b *birth) *client { return newCentrifugoClient(h.Dialect, h.Transport().StreamName, b) }}
 }
 
 func newCentrifugoClient(d *codec.Dialect, transport string, b *birth) *client {

@@ -34,6 +34,8 @@ const (
 // use by several goroutines.
 type Dialect struct {
 	encoding Encoding // immutable
+	// unidirectional: clients only listen, see NewUnidirectional; immutable
+	unidirectional bool
 }
 
 var _ dialect.Protocol = (*Dialect)(nil)
@@ -43,6 +45,13 @@ func New(encoding Encoding) *Dialect { return &Dialect{encoding: encoding} }
 
 // Name implements dialect.Protocol.
 func (d *Dialect) Name() string {
+	if d.unidirectional {
+		return d.family() + "-" + UniName
+	}
+	return d.family()
+}
+
+func (d *Dialect) family() string {
 	if d.encoding == Protobuf {
 		return "centrifugo-protobuf"
 	}
@@ -56,10 +65,13 @@ func (d *Dialect) Binary() bool { return d.encoding == Protobuf }
 // that ask for it by subprotocol or by query (client protocol, "transport").
 // Hello.Key is what "?app=" names, "" if it is left to the Host header.
 func (d *Dialect) Hello(head *httphead.Head) (dialect.Hello, bool) {
+	if d.unidirectional {
+		return d.uniHello(head)
+	}
 	if strings.TrimSuffix(head.Path, "/") != Path {
 		return dialect.Hello{}, false
 	}
-	h := dialect.Hello{Host: head.Header("Host"), Key: httphead.Parameter(head.RawQuery, "app")}
+	h := helloOf(head)
 	subprotocol := head.HeaderHas("Sec-WebSocket-Protocol", protocolProtobuf)
 	if asks := subprotocol || httphead.Parameter(head.RawQuery, "format") == "protobuf" ||
 		httphead.Parameter(head.RawQuery, "cf_protocol") == "protobuf"; asks != d.Binary() {
@@ -72,6 +84,16 @@ func (d *Dialect) Hello(head *httphead.Head) (dialect.Hello, bool) {
 		h.Subprotocol = protocolJSON
 	}
 	return h, true
+}
+
+// helloOf is what all heads say.
+func helloOf(head *httphead.Head) dialect.Hello {
+	return dialect.Hello{Host: head.Header("Host"), Key: httphead.Parameter(head.RawQuery, "app")}
+}
+
+// introduction is the first message that a client has put into its URL, or "".
+func introduction(head *httphead.Head) string {
+	return httphead.Unescape(httphead.Parameter(head.RawQuery, "cf_connect"))
 }
 
 // UsersAreMembers says whether the members of a presence channel are users, as

@@ -149,16 +149,17 @@ func TestCommandsUpToTheMalformed(t *testing.T) {
 	}
 }
 
-// replies are told in both encodings; testdata/replies.txt has what they are.
+// said is something that a client is told.
+type said struct {
+	name   string
+	append func(d *Dialect) []byte
+}
+
 func TestReplies(t *testing.T) {
 	info := AppendClientInfo(nil, &ClientInfo{User: "42", Client: "1.2", ConnInfo: `{"n":"x"}`})
 	pub := func(pos message.Position, p message.Publication) Publication {
 		p.Kind, p.Channel = message.Event, "news"
 		return Publication{Position: pos, Publication: &p}
-	}
-	type said struct {
-		name   string
-		append func(d *Dialect) []byte
 	}
 	reply := func(name string, id uint32, r Result) said {
 		return said{name, func(d *Dialect) []byte { return d.AppendReply(nil, &Reply{ID: id, Result: r}) }}
@@ -177,8 +178,7 @@ func TestReplies(t *testing.T) {
 		return said{name, func(d *Dialect) []byte { return d.Views()[ViewDelta].Difference(nil, 8, &p, []byte(before)) }}
 	}
 	long := strings.Repeat("x", 300)
-	var b strings.Builder
-	for _, s := range []said{
+	checkWords(t, "testdata/replies.txt", New, []said{
 		{"ping", func(d *Dialect) []byte { return d.AppendPing(nil) }},
 		{"error", func(d *Dialect) []byte { return d.AppendReply(nil, &Reply{ID: 1, Error: &ErrInternal}) }},
 		reply("connect", 1, &ConnectResult{Client: "1.2", Version: "v", Ping: 25, Pong: true}),
@@ -219,19 +219,25 @@ func TestReplies(t *testing.T) {
 		difference("difference", `{"text":"something long enough","n":1}`, message.Publication{Kind: message.Event, Data: []byte(`{"text":"something long enough","n":2}`), Info: info}),
 		difference("no difference worth it", `1`, message.Publication{Kind: message.Event, Data: []byte(`2`)}),
 		view("count", ViewMembers, 0, message.Publication{Kind: message.SubscriptionCount, Version: 3}),
-	} {
-		text := s.append(New(JSON))
+	})
+}
+
+// checkWords compares what is said, in both encodings, with a file.
+func checkWords(t *testing.T, file string, dialect func(Encoding) *Dialect, all []said) {
+	t.Helper()
+	var b strings.Builder
+	for _, s := range all {
+		text := s.append(dialect(JSON))
 		if len(text) > 0 && (!json.Valid(text) || bytes.ContainsRune(text, '\n')) {
 			t.Errorf("%s: not JSON on one line: %s", s.name, text)
 		}
-		binary := s.append(New(Protobuf))
+		binary := s.append(dialect(Protobuf))
 		body, n := protowire.ConsumeBytes(binary)
 		if len(binary) > 0 && n != len(binary) {
 			t.Fatalf("%s: the length before the message is wrong: %x", s.name, binary)
 		}
 		fmt.Fprintf(&b, "# %s\n%s\n%s\n", s.name, text, show(body))
 	}
-	const file = "testdata/replies.txt"
 	if *rewrite {
 		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)

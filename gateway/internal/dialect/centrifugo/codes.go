@@ -2,6 +2,7 @@ package centrifugo
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"unicode/utf8"
 
@@ -130,6 +131,22 @@ func ErrorOf(why dialect.Reason) Error {
 		return ErrUnrecoverable
 	}
 	return ErrInternal
+}
+
+// Ending is how a connection ends whose connect is refused with an error, and
+// whose client can't be answered (client protocol, "unidirectional").
+func Ending(e *Error) (code int, reason string) {
+	switch e.Code {
+	case ErrTokenExpired.Code, ErrExpired.Code:
+		return 3005, "connection expired: " + e.Message
+	case ErrTooMany.Code:
+		return 3013, e.Message
+	case ErrDenied.Code:
+		return 3507, e.Message
+	case ErrInternal.Code:
+		return 3004, e.Message
+	}
+	return 3004, fmt.Sprintf("%s: error %d, %s", ErrInternal.Message, e.Code, e.Message)
 }
 
 // reasonBytesMax is what a close frame has room for, with some to spare.

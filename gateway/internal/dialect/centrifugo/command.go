@@ -19,7 +19,7 @@ var (
 	errTwo     = errors.New("the command has more than one body")
 	errNoBody  = errors.New("the command has no body that is known")
 	errNoID    = errors.New("the command has no id: only send needs none")
-	errNotUTF8 = errors.New("the message is not valid UTF-8")
+	errNotUTF8 = errors.New("not valid UTF-8")
 )
 
 // Commands yields the commands of one message in order, and ends with the
@@ -27,8 +27,13 @@ var (
 //
 //	JSON:     commands are separated by one newline, one more may follow
 //	protobuf: each has its length before it
+//
+// A message of a client that only listens is one command without an envelope.
 func (d *Dialect) Commands(message []byte) iter.Seq2[Command, error] {
-	if d.encoding == Protobuf {
+	switch {
+	case d.unidirectional:
+		return func(yield func(Command, error) bool) { yield(d.connectRequest(message)) }
+	case d.encoding == Protobuf:
 		return protobufCommands(message)
 	}
 	return jsonCommands(message)
@@ -49,15 +54,24 @@ func jsonCommands(message []byte) iter.Seq2[Command, error] {
 }
 
 func decodeJSON(line []byte) (Command, error) {
-	switch {
-	case len(line) == 0:
+	if len(line) == 0 {
 		return Command{}, errEmpty
-	case !utf8.Valid(line):
-		return Command{}, errNotUTF8
-	case !json.Valid(line):
-		return Command{}, fmt.Errorf("the command is not JSON: %w", json.Unmarshal(line, new(json.RawMessage)))
+	}
+	if err := checkJSON(line); err != nil {
+		return Command{}, fmt.Errorf("the command is %w", err)
 	}
 	return decode(line, true)
+}
+
+// checkJSON says why a document is not what reader expects of JSON.
+func checkJSON(document []byte) error {
+	if !utf8.Valid(document) {
+		return errNotUTF8
+	}
+	if !json.Valid(document) {
+		return fmt.Errorf("not JSON: %w", json.Unmarshal(document, new(json.RawMessage)))
+	}
+	return nil
 }
 
 func protobufCommands(message []byte) iter.Seq2[Command, error] {

@@ -29,10 +29,16 @@ const typeProtobuf = "application/octet-stream"
 //	POST /connection/http_stream          commands, the first of them connect
 //	GET  /connection/sse?cf_connect=...   connect
 //	POST /emulation                       {"session":..,"node":..,"data":commands}
+//
+// Unidirectional, the request has all that the client says:
+//
+//	POST /connection/uni_http_stream          a ConnectRequest
+//	GET  /connection/uni_sse?cf_connect=...   a ConnectRequest, or nothing for {}
 type HTTP struct {
 	*Dialect
 	transport dialect.Transport
 	path      string
+	events    bool // server-sent events
 }
 
 var _ dialect.HTTP = (*HTTP)(nil)
@@ -40,19 +46,32 @@ var _ dialect.HTTP = (*HTTP)(nil)
 // NewStream is HTTP streaming in the encoding of d: a line for each message, or
 // the length before each.
 func NewStream(d *Dialect) *HTTP {
-	h := &HTTP{Dialect: d, path: StreamPath}
-	h.transport = dialect.Transport{Framing: &closing{framing.Lines, d}, ContentType: "application/json"}
+	t := dialect.Transport{Framing: &closing{framing.Lines, d}, ContentType: "application/json"}
 	if d.Binary() {
-		h.transport = dialect.Transport{Framing: &closing{framing.Verbatim, d}, ContentType: typeProtobuf}
+		t = dialect.Transport{Framing: &closing{framing.Verbatim, d}, ContentType: typeProtobuf}
 	}
-	return h
+	if d.unidirectional {
+		return newHTTP(d, UniStreamPath, t)
+	}
+	return newHTTP(d, StreamPath, t)
 }
 
 // NewEvents is server-sent events; they are text, so d must be JSON.
 func NewEvents(d *Dialect) *HTTP {
-	return &HTTP{Dialect: d, path: EventsPath, transport: dialect.Transport{
+	path := EventsPath
+	if d.unidirectional {
+		path = UniEventsPath
+	}
+	h := newHTTP(d, path, dialect.Transport{
 		Framing: &closing{framing.Events, d}, ContentType: "text/event-stream", Prelude: "\r\n",
-	}}
+	})
+	h.events = true
+	return h
+}
+
+func newHTTP(d *Dialect, path string, t dialect.Transport) *HTTP {
+	t.StreamName = strings.TrimPrefix(path, "/connection/")
+	return &HTTP{Dialect: d, path: path, transport: t}
 }
 
 // closing is a framing that says why a connection ends: such transports can't
@@ -64,7 +83,12 @@ type closing struct {
 
 // AppendClose implements framing.Framing.
 func (c *closing) AppendClose(dst []byte, code int, reason string) []byte {
-	return c.Append(dst, c.d.AppendPush(nil, "", &Disconnect{Code: uint32(code), Reason: reason, Reconnect: reconnects(code)}))
+	return c.Append(dst, c.d.AppendPush(nil, "", NewDisconnect(code, reason)))
+}
+
+// NewDisconnect is the push for a code and reason.
+func NewDisconnect(code int, reason string) *Disconnect {
+	return &Disconnect{Code: uint32(code), Reason: reason, Reconnect: reconnects(code)}
 }
 
 // reconnects says whether clients come back after a code (client protocol,
@@ -74,12 +98,7 @@ func reconnects(code int) bool {
 }
 
 // Name implements dialect.Protocol.
-func (h *HTTP) Name() string {
-	return h.Dialect.Name() + "-" + h.TransportName()
-}
-
-// TransportName is what applications are told of the transport.
-func (h *HTTP) TransportName() string { return strings.TrimPrefix(h.path, "/connection/") }
+func (h *HTTP) Name() string { return h.family() + "-" + h.transport.StreamName }
 
 // Hello implements dialect.Protocol.
 func (h *HTTP) Hello(*httphead.Head) (dialect.Hello, bool) { return dialect.Hello{}, false }
@@ -93,33 +112,49 @@ func (h *HTTP) Request(head *httphead.Head) (dialect.Request, bool) {
 	path := strings.TrimSuffix(head.Path, "/")
 	emulation := path == EmulationPath && h.path == StreamPath
 	binary := strings.HasPrefix(head.Header("Content-Type"), typeProtobuf)
-	if path != h.path && !emulation || h.path == StreamPath && binary != h.Binary() {
+	if path != h.path && !emulation || !h.events && binary != h.Binary() {
 		return dialect.Request{}, false
 	}
-	req := dialect.Request{Kind: dialect.Stream, Hello: dialect.Hello{Host: head.Header("Host"), Key: httphead.Parameter(head.RawQuery, "app")}}
+	req := dialect.Request{Kind: dialect.Stream, Hello: helloOf(head)}
 	switch {
 	case emulation && head.Method == "POST":
 		req.Kind = dialect.Send
 	case head.Method == "POST":
-	case head.Method == "GET" && h.path == EventsPath:
-		req.First = []byte(httphead.Unescape(httphead.Parameter(head.RawQuery, "cf_connect")))
+	case head.Method == "GET" && h.events:
+		req.First = []byte(introduction(head))
+		if h.unidirectional && len(req.First) == 0 {
+			req.First = []byte("{}")
+		}
+	case h.events:
+		return badMethod("GET, OPTIONS, POST", "the method is GET or POST"), true
 	default:
-		return dialect.Request{Status: 405, Type: "text/plain; charset=utf-8", Header: "Allow: OPTIONS, POST\r\n", Body: "the method is POST\n"}, true
+		return badMethod("OPTIONS, POST", "the method is POST"), true
 	}
 	return req, true
+}
+
+func badMethod(allow, text string) dialect.Request {
+	return dialect.Request{Status: 405, Type: "text/plain; charset=utf-8", Header: "Allow: " + allow + "\r\n", Body: text + "\n"}
 }
 
 var errNoConnect = errors.New("the first command is missing: connect, in the body, or as cf_connect in the query of server-sent events")
 
 // Post implements dialect.HTTP.
 func (h *HTTP) Post(req *dialect.Request, body []byte) (dialect.Post, error) {
+	first := body
+	if len(body) == 0 {
+		first = req.First
+	}
 	switch {
-	case req.Kind != dialect.Send && len(body) == 0 && len(req.First) == 0:
+	case req.Kind == dialect.Send && h.unidirectional:
+		return dialect.Post{}, errNoMessages
+	case h.unidirectional:
+		_, err := h.connectRequest(first)
+		return dialect.Post{Messages: [][]byte{first}}, err
+	case req.Kind != dialect.Send && len(first) == 0:
 		return dialect.Post{}, errNoConnect
-	case req.Kind != dialect.Send && len(body) == 0:
-		return dialect.Post{Messages: [][]byte{req.First}}, nil
 	case req.Kind != dialect.Send:
-		return dialect.Post{Messages: [][]byte{body}}, nil
+		return dialect.Post{Messages: [][]byte{first}}, nil
 	case h.Binary():
 		return emulated(body)
 	}

@@ -104,24 +104,11 @@ func (d *Dialect) appendPublication(dst []byte, p Publication, members bool) []b
 	default:
 		return dst
 	}
-	w, marks := d.beginPush(dst, p.Channel)
+	w, marks := d.startPush(dst, p.Channel)
+	m := w.begin(p.field())
 	p.write(&w)
-	return d.endPush(&w, marks)
-}
-
-// beginPush begins the push of a publication, endPush ends it.
-func (d *Dialect) beginPush(dst []byte, channel string) (w writer, marks [3]int) {
-	w, marks[0] = d.start(dst)
-	marks[1] = w.begin(4, "push")
-	w.string(2, "channel", channel)
-	marks[2] = w.begin(4, "pub")
-	return w, marks
-}
-
-func (d *Dialect) endPush(w *writer, marks [3]int) []byte {
-	w.end(marks[2])
-	w.end(marks[1])
-	return d.finish(w, marks[0])
+	w.end(m)
+	return d.finishPush(&w, marks)
 }
 
 // appendDifference tells how a publication differs from the one before, unless
@@ -137,14 +124,16 @@ func (d *Dialect) appendDifference(dst []byte, pos message.Position, pub *messag
 		return dst
 	}
 	p := Publication{Position: pos, Publication: pub}
-	w, marks := d.beginPush(dst, pub.Channel)
+	w, marks := d.startPush(dst, pub.Channel)
+	m := w.begin(p.field())
 	if w.json {
 		w.alwaysString(4, "data", string(delta))
 	} else {
 		w.raw(4, "data", delta)
 	}
 	p.writeRest(&w, true)
-	return d.endPush(&w, marks)
+	w.end(m)
+	return d.finishPush(&w, marks)
 }
 
 // MemberInfo is the ClientInfo of a member of a channel, in JSON. Members of

@@ -6,7 +6,8 @@ import (
 	"github.com/carillon-rt/carillon/kit/jsonx"
 )
 
-// AppendReply appends a reply as one message.
+// AppendReply appends a reply as one message. Clients that only listen get none:
+// see Connect.
 func (d *Dialect) AppendReply(dst []byte, reply *Reply) []byte {
 	w, start := d.start(dst)
 	w.uint(1, "id", uint64(reply.ID))
@@ -27,14 +28,29 @@ func (d *Dialect) AppendReply(dst []byte, reply *Reply) []byte {
 
 // AppendPush appends a push on a channel, "" for those that have none.
 func (d *Dialect) AppendPush(dst []byte, channel string, push Push) []byte {
-	w, start := d.start(dst)
-	outer := w.begin(4, "push")
-	w.string(2, "channel", channel)
+	w, marks := d.startPush(dst, channel)
 	m := w.begin(push.field())
 	push.write(&w)
 	w.end(m)
-	w.end(outer)
-	return d.finish(&w, start)
+	return d.finishPush(&w, marks)
+}
+
+// startPush begins a message that is a push, finishPush ends it: a reply with
+// nothing else, unless the client only listens.
+func (d *Dialect) startPush(dst []byte, channel string) (w writer, marks [2]int) {
+	w, marks[0] = d.start(dst)
+	if !d.unidirectional {
+		marks[1] = w.begin(4, "push")
+	}
+	w.string(2, "channel", channel)
+	return w, marks
+}
+
+func (d *Dialect) finishPush(w *writer, marks [2]int) []byte {
+	if !d.unidirectional {
+		w.end(marks[1])
+	}
+	return d.finish(w, marks[0])
 }
 
 // AppendPing appends the server's ping: an empty reply.
@@ -77,19 +93,24 @@ func (m *ConnectResult) write(w *writer) {
 	w.bool(3, "expires", m.Expires)
 	w.uint(4, "ttl", uint64(m.TTL))
 	w.raw(5, "data", m.Data)
-	if len(m.Subs) > 0 {
-		w.object("subs")
-		for _, channel := range sortedKeys(m.Subs) {
-			e := w.entry(6, channel)
-			m.Subs[channel].write(w)
-			w.endEntry(e)
-		}
-		w.endObject()
-	}
+	writeSubs(w, 6, m.Subs)
 	w.uint(7, "ping", uint64(m.Ping))
 	w.bool(8, "pong", m.Pong)
 	w.string(9, "session", m.Session)
 	w.string(10, "node", m.Node)
+}
+
+func writeSubs(w *writer, number int, subs map[string]*SubscribeResult) {
+	if len(subs) == 0 {
+		return
+	}
+	w.object("subs")
+	for _, channel := range sortedKeys(subs) {
+		e := w.entry(number, channel)
+		subs[channel].write(w)
+		w.endEntry(e)
+	}
+	w.endObject()
 }
 
 func sortedKeys[V any](m map[string]V) []string {

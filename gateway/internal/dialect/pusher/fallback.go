@@ -28,7 +28,7 @@ const (
 
 // transport is that of pusher-js's xhr_streaming and xhr_polling.
 var transport = dialect.Transport{
-	Framing: framing.SockJS, ContentType: "application/javascript; charset=UTF-8",
+	Framing: framing.SockJS, StreamName: "xhr_streaming", PollName: "xhr_polling", ContentType: "application/javascript; charset=UTF-8",
 	Prelude: strings.Repeat("h", preludeBytes) + "\n", Opening: "o\n", Beat: "h\n", BeatEvery: beatEvery, Linger: linger,
 }
 
