@@ -129,6 +129,13 @@ func (c *Conn) SendMessage(payload []byte, binary bool) {
 	}
 }
 
+// Ping queues a ping frame; the answer counts as input. Streams have none.
+func (c *Conn) Ping() {
+	if c.state == stateOpen && c.http == nil {
+		c.core.writer.frame(c, ws.OpPing, nil)
+	}
+}
+
 // SendShared queues a shared frame for the end of the turn without copying
 // it.
 func (c *Conn) SendShared(f *Frame) {
