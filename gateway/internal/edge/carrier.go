@@ -29,6 +29,7 @@ type carrier struct {
 	transport *dialect.Transport
 	name      string // what the client calls its session, or ""
 	secret    uint64 // of the name that the session has from us
+	polls     bool   // it began with a poll
 
 	current uint64               // exchange that may poll
 	waiting func(exchange.Reply) // of a poll that waits, or nil

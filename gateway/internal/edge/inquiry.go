@@ -9,8 +9,9 @@ import (
 	"github.com/carillon-rt/carillon/proto/control"
 )
 
-// transport is how clients are connected.
-const transport = "websocket"
+// webSocketName is what backends are told of how clients with WebSockets are
+// connected.
+const webSocketName = "websocket"
 
 // detailed is a session that knows more of its client than others do.
 type detailed interface {
@@ -158,10 +159,22 @@ func matches(c *client, of *control.Select) bool {
 	return (of.Client == "" || of.Client == id) && (of.User == "" || of.User == c.user()) && !slices.Contains(of.Except, id)
 }
 
+// transport is how the client is connected.
+func (c *client) transport() string {
+	if !c.carried {
+		return webSocketName
+	}
+	k := c.carrier()
+	if k.polls {
+		return k.transport.PollName
+	}
+	return k.transport.StreamName
+}
+
 // detail describes the client to backends: its first hundred channels.
 func (c *client) detail() control.Connection {
 	info := c.describe(c.SocketID())
-	out := control.Connection{Client: info.SocketID, User: info.User, Transport: transport, Protocol: info.Dialect}
+	out := control.Connection{Client: info.SocketID, User: info.User, Transport: c.transport(), Protocol: info.Dialect}
 	for name := range info.Channels {
 		out.Channels = append(out.Channels, name)
 	}

@@ -275,7 +275,7 @@ func (v *visit) begin() {
 	cl := h.edge.cfg.Protocols[v.protocol].birth(&birth{h: h, conn: conn, protocol: v.protocol, hello: v.Hello, head: v.head})
 	conn.Data = cl
 	k := h.carry(cl, v.Session)
-	k.current = v.id
+	k.current, k.polls = v.id, v.Kind == dialect.Poll
 	switch {
 	case direct && t.Beat != "":
 		k.beat = h.loop.Now() + int64(t.BeatEvery)

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect/pusher"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/control"
 	"github.com/carillon-rt/carillon/proto/message"
 )
 
@@ -220,6 +222,26 @@ func TestPollingFallback(t *testing.T) {
 	}
 	if n := f.count(channel.Key{App: "1", Name: "news-0"}); n != 0 {
 		t.Errorf("%d subscriptions are left", n)
+	}
+}
+
+// Backends are told how clients are connected, whatever these were reached by
+// since.
+func TestTransportsOfClients(t *testing.T) {
+	f := startHTTP(t)
+	f.dial()
+	f.browser("7/abc").stream(fallbackQuery).expect("connection_established")
+	b := f.browser("8/abc")
+	b.poll()
+	b.greeted(b.poll())
+	var got []string
+	answer, err := f.edge.Inquire(t.Context(), &control.Question{App: "1", Connections: &control.Select{All: true}, Limit: 9})
+	for _, c := range answer.Connections {
+		got = append(got, c.Transport+" "+c.Protocol)
+	}
+	slices.Sort(got)
+	if want := []string{"websocket pusher", "xhr_polling pusher-http", "xhr_streaming pusher-http"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("connected by %q, %v, want %q", got, err, want)
 	}
 }
 
