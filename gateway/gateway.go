@@ -216,11 +216,14 @@ func protocols(cfg Config) []edge.Protocol {
 	p := pusher.New(cfg.PathPrefix)
 	fallback := pusher.Fallback{Pusher: p}
 	text, binary := centrifugo.New(centrifugo.JSON), centrifugo.New(centrifugo.Protobuf)
+	uniText, uniBinary := centrifugo.NewUnidirectional(centrifugo.JSON), centrifugo.NewUnidirectional(centrifugo.Protobuf)
 	return []edge.Protocol{
 		edge.Pusher(p), edge.Centrifugo(text), edge.Centrifugo(binary),
 		edge.Pusher(fallback), edge.PusherIntroduced(pusher.SockJS{Fallback: fallback}),
 		edge.CentrifugoHTTP(centrifugo.NewStream(text)), edge.CentrifugoHTTP(centrifugo.NewStream(binary)),
 		edge.CentrifugoHTTP(centrifugo.NewEvents(text)),
+		edge.Centrifugo(uniText), edge.CentrifugoHTTP(centrifugo.NewEvents(uniText)),
+		edge.CentrifugoHTTP(centrifugo.NewStream(uniText)), edge.CentrifugoHTTP(centrifugo.NewStream(uniBinary)),
 	}
 }
 

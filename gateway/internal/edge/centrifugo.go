@@ -27,40 +27,65 @@ var (
 	_ operable        = (*centrifugo.Session)(nil)
 )
 
-// Centrifugo is Centrifugo's protocol in the encoding of d.
+// Centrifugo is Centrifugo's protocol by WebSocket, in the encoding of d.
 func Centrifugo(d *codec.Dialect) Protocol {
-	return Protocol{Protocol: d, birth: func(b *birth) *client { return newCentrifugoClient(d, "websocket", b) }}
+	return Protocol{Protocol: d, birth: func(b *birth) *client {
+		opt := centrifugo.Options{Transport: webSocketName, Frames: true}
+		if d.Unidirectional() {
+			opt.Transport = codec.UniName
+		}
+		c := newCentrifugoClient(d, opt, b)
+		if b.hello.First != "" {
+			c.sess = &introduced{Session: &c.session, c: c, first: b.hello.First}
+		}
+		return &c.client
+	}}
 }
 
 // CentrifugoHTTP is Centrifugo's protocol for clients without WebSockets.
 func CentrifugoHTTP(h *codec.HTTP) Protocol {
-	return Protocol{Protocol: h, http: h, birth: func(b *birth) *client { return newCentrifugoClient(h.Dialect, h.Transport().StreamName, b) }}
+	return Protocol{Protocol: h, http: h, birth: func(b *birth) *client {
+		return &newCentrifugoClient(h.Dialect, centrifugo.Options{Transport: h.Transport().StreamName}, b).client
+	}}
 }
 
-func newCentrifugoClient(d *codec.Dialect, transport string, b *birth) *client {
+func newCentrifugoClient(d *codec.Dialect, opt centrifugo.Options, b *birth) *centrifugoClient {
 	c := &centrifugoClient{}
 	c.client = b.client(&c.session)
 	edge := b.h.edge
 	a := edge.cfg.Apps.ForCentrifugo(b.hello.Key, b.hello.Host)
-	opt := centrifugo.Options{
-		Transport: transport, Now: b.h.loop.Now(),
-		Random: scatter(uint64(edge.cfg.NodeNumber)<<32 ^ packed(b.conn.Handle())),
-	}
+	opt.Now = b.h.loop.Now()
+	opt.Random = scatter(uint64(edge.cfg.NodeNumber)<<32 ^ packed(b.conn.Handle()))
 	if a != nil {
 		c.counted = true
 		over := edge.apps.add(a)
 		switch {
 		case a.Disabled:
-			opt.Refuse = dialect.AppDisabled
+			opt.Refuse = &dialect.Refusal{Reason: dialect.AppDisabled}
 		case !a.MatchOrigin(b.head.Header("Origin")):
-			opt.Refuse = dialect.BadOrigin
+			opt.Refuse = &dialect.Refusal{Reason: dialect.BadOrigin}
 		case over:
-			opt.Refuse = dialect.OverQuota
+			opt.Refuse = &dialect.Refusal{Reason: dialect.OverQuota}
 		}
 		opt.Headers = forwarded(a, b.head)
 	}
 	c.session.Init(d, a, opt, c)
-	return &c.client
+	return c
+}
+
+// introduced is the life of a client whose URL has brought its first message,
+// until it is open.
+type introduced struct {
+	*centrifugo.Session
+	c     *centrifugoClient
+	first string
+}
+
+// Open implements life.
+func (i *introduced) Open(now int64) {
+	i.c.sess = i.Session
+	i.Session.Open(now)
+	i.c.hear([]byte(i.first))
 }
 
 // forwarded are the headers that some hook of the app may see.
@@ -84,6 +109,9 @@ func (c *centrifugoClient) Disconnect(why dialect.Reason, code int, reason strin
 
 // Refused implements centrifugo.Host.
 func (c *centrifugoClient) Refused(why dialect.Reason) { c.h.stats.refused[why].Add(1) }
+
+// Probe implements centrifugo.Host.
+func (c *centrifugoClient) Probe() { c.conn.Ping() }
 
 // Wake implements centrifugo.Host.
 func (c *centrifugoClient) Wake(at int64) { c.wake(at) }

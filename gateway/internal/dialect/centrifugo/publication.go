@@ -68,7 +68,8 @@ const (
 	ViewDeltaMembers
 )
 
-// Views implements dialect.Protocol.
+// Views implements dialect.Protocol. Clients that only listen get no
+// differences.
 func (d *Dialect) Views() []dialect.View {
 	text := d.encoding == JSON
 	view := func(members, delta bool) dialect.View {
@@ -80,9 +81,13 @@ func (d *Dialect) Views() []dialect.View {
 		}
 		return v
 	}
-	return []dialect.View{
+	views := []dialect.View{
 		ViewPlain: view(false, false), ViewMembers: view(true, false), ViewDelta: view(false, true), ViewDeltaMembers: view(true, true),
 	}
+	if d.unidirectional {
+		return views[:ViewDelta]
+	}
+	return views
 }
 
 // appendPublication tells of a publication, or of a member if those are told

@@ -60,15 +60,21 @@ func (c command) refuse(why dialect.Reason, text string) { c.s.refuse(c.id, why,
 // denied tells what the authorization service said no to: in the application's
 // own words if it has any.
 func (c command) denied(d *authz.Decision) {
-	switch v := d.Verdict; {
-	case v != nil && v.Disconnect:
+	if v := d.Verdict; v != nil && v.Disconnect {
 		c.s.host.Refused(dialect.ByApp)
 		c.s.shut(dialect.ByApp, int(v.Code), v.Text)
-	case v != nil:
-		c.s.refuseWith(c.id, dialect.ByApp, &codec.Error{Code: v.Code, Message: v.Text, Temporary: v.Temporary})
-	default:
-		c.refuse(reasonOf(d), d.Message)
+		return
 	}
+	why, e := refusal(d)
+	c.s.refuseWith(c.id, why, e)
+}
+
+func refusal(d *authz.Decision) (dialect.Reason, *codec.Error) {
+	if v := d.Verdict; v != nil {
+		return dialect.ByApp, &codec.Error{Code: v.Code, Message: v.Text, Temporary: v.Temporary}
+	}
+	why := reasonOf(d)
+	return why, errorOf(why, d.Message)
 }
 
 // publish publishes what a client may publish: the policy says so, or what

@@ -108,8 +108,11 @@ func (c *connect) identified(d *authz.Decision, now int64) {
 	c.open = 0
 	switch why := reasonOf(d); {
 	case d.Allow:
+	case d.Verdict != nil && d.Verdict.Disconnect:
+		c.denied(d)
+		return
 	case d.Verdict != nil || why != dialect.BadToken && why != dialect.Unauthorized:
-		c.fail(func() { c.denied(d) })
+		c.fail(refusal(d))
 		return
 	case why == dialect.Unauthorized:
 		c.s.Shut(dialect.Anonymous)
@@ -123,7 +126,7 @@ func (c *connect) identified(d *authz.Decision, now int64) {
 		creds = &authz.Credentials{}
 	}
 	if creds.Expired || past(c.s.host, creds.ExpireAt) {
-		c.fail(func() { c.refuse(dialect.TokenExpired, "") })
+		c.fail(dialect.TokenExpired, errorOf(dialect.TokenExpired, ""))
 		return
 	}
 	if creds.User != "" && !c.s.host.Identify(creds.User) {
@@ -139,9 +142,16 @@ func (c *connect) identified(d *authz.Decision, now int64) {
 }
 
 // fail answers connect with an error, after which the connection is of no use.
-func (c *connect) fail(answer func()) {
+// Those that only listen are closed instead.
+func (c *connect) fail(why dialect.Reason, e *codec.Error) {
+	if c.s.dialect.Unidirectional() {
+		c.s.host.Refused(why)
+		code, text := codec.Ending(e)
+		c.s.shut(why, code, text)
+		return
+	}
 	c.s.phase = failed
-	answer()
+	c.s.refuseWith(c.id, why, e)
 	for i := len(c.s.subs.Rows) - 1; i >= 0; i-- {
 		c.s.remove(i)
 	}
@@ -186,6 +196,9 @@ func (c *connect) subscribeByServer(grants map[string]authz.Grant, now int64) {
 		}
 		place := c.places[name]
 		place.Channel, place.JoinLeave = name, false // only where the application forces it
+		if c.s.dialect.Unidirectional() {
+			place.Delta = ""
+		}
 		c.open++
 		c.s.subs.Add(subscription{name: name, flags: byServer, deadline: c.deadline})
 		c.s.attach(len(c.s.subs.Rows)-1, &place, &grant, true, now)
@@ -210,7 +223,7 @@ func (c *connect) finish(now int64) {
 	c.s.phase = connected
 	r := &codec.ConnectResult{
 		Client: c.s.host.SocketID(), Version: Version, Data: c.creds.Data, Subs: c.results,
-		Ping: uint32(pingInterval / second), Pong: true,
+		Ping: uint32(pingInterval / second), Pong: !c.s.dialect.Unidirectional(),
 	}
 	if c.s.identity.refresher == client {
 		r.Expires, r.TTL = true, ttl(c.s.host, c.creds.ExpireAt)
@@ -220,7 +233,7 @@ func (c *connect) finish(now int64) {
 	}
 	c.s.clock.pingAt = firstPing(now, c.s.opt.Random)
 	c.s.wake(c.s.clock.pingAt)
-	c.reply(r)
+	c.answer(r)
 	c.s.host.Connected()
 	for _, name := range slices.Sorted(maps.Keys(c.results)) {
 		if i := c.s.subs.Find(name); i >= 0 && c.s.subs.Rows[i].state == session.Live {
@@ -238,4 +251,12 @@ func (c *connect) finish(now int64) {
 		c.s.due = c.waiting[i].due
 		c.s.do(&c.waiting[i].Command, now)
 	}
+}
+
+func (c *connect) answer(r *codec.ConnectResult) {
+	if c.s.dialect.Unidirectional() {
+		c.s.push("", (*codec.Connect)(r))
+		return
+	}
+	c.reply(r)
 }

@@ -54,6 +54,8 @@ func (m *monkey) Wake(int64)                            { m.still("Wake") }
 
 func (m *monkey) Refused(dialect.Reason) {}
 
+func (m *monkey) Probe() { m.still("Probe") }
+
 func (m *monkey) still(what string) {
 	if m.closed {
 		m.t.Fatalf("%s after the end", what)

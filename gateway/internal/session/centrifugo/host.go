@@ -39,6 +39,9 @@ type Transport interface {
 	// Disconnect closes after what was sent has been written; why is for
 	// metrics.
 	Disconnect(why dialect.Reason, code int, reason string)
+	// Probe has the transport ask whether the peer is there; its answer is heard:
+	// see Session.Active, Options.Frames.
+	Probe()
 	// Refused counts an answer that was an error, and a message without one.
 	Refused(why dialect.Reason)
 	// Wake has Session.Tick called at the time at, or earlier.

@@ -2,6 +2,7 @@ package centrifugo
 
 import (
 	"bytes"
+	"cmp"
 	"iter"
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
@@ -90,8 +91,8 @@ const (
 
 // Options are what a connection is born with.
 type Options struct {
-	// Refuse is why the connection must be refused, or None.
-	Refuse dialect.Reason
+	// Refuse is why the connection must be refused, or nil.
+	Refuse *dialect.Refusal
 	// Transport is "websocket" or another of authz.Client, Headers what hooks
 	// may see of the request.
 	Transport string
@@ -99,6 +100,9 @@ type Options struct {
 	// Random differs between connections: it scatters their pings.
 	Random uint64
 	Now    int64
+	// Frames says that the transport has pings of its own, and says why it closes:
+	// a WebSocket.
+	Frames bool
 }
 
 // Version is what connections are told of the server.
@@ -115,24 +119,26 @@ func New(d *codec.Dialect, a *app.App, opt Options, host Host) *Session {
 // Init is New for a session that is part of something else.
 func (s *Session) Init(d *codec.Dialect, a *app.App, opt Options, host Host) {
 	*s = Session{voice: voice{dialect: d, host: host}, app: a, opt: opt, clock: clock{opened: opt.Now, active: opt.Now}}
-	if a == nil && opt.Refuse == dialect.None {
-		s.opt.Refuse = dialect.AppUnknown
+	if a == nil && opt.Refuse == nil {
+		s.opt.Refuse = &dialect.Refusal{Reason: dialect.AppUnknown}
 	}
 }
 
 // Open begins, or refuses and closes.
 func (s *Session) Open(now int64) {
-	if s.opt.Refuse != dialect.None {
-		s.Shut(s.opt.Refuse)
+	if s.opt.Refuse != nil {
+		s.turnAway(s.opt.Refuse)
 		return
 	}
 	s.clock.opened, s.clock.active = now, now
 }
 
 // Shut closes with the protocol's code for why.
-func (s *Session) Shut(why dialect.Reason) {
-	code, text := s.dialect.Closing(why)
-	s.shut(why, code, text)
+func (s *Session) Shut(why dialect.Reason) { s.turnAway(&dialect.Refusal{Reason: why}) }
+
+func (s *Session) turnAway(r *dialect.Refusal) {
+	code, text := s.dialect.Closing(r.Reason)
+	s.shut(r.Reason, code, cmp.Or(r.Message, text))
 }
 
 // shut closes. A reason that is JSON would be misunderstood: see CloseReason.
@@ -140,8 +146,12 @@ func (s *Session) shut(why dialect.Reason, code int, text string) {
 	if s.phase == closed {
 		return
 	}
+	text = codec.CloseReason(text)
+	if s.dialect.Unidirectional() && s.opt.Frames {
+		s.push("", codec.NewDisconnect(code, text)) // other transports tell it by themselves
+	}
 	s.phase, s.silent = closed, true
-	s.host.Disconnect(why, code, codec.CloseReason(text))
+	s.host.Disconnect(why, code, text)
 }
 
 // Gone ends a session whose transport is gone. It asks the host for nothing:
@@ -175,6 +185,9 @@ func (s *Session) Channels() iter.Seq2[string, session.State] {
 // Message handles one message of the client, which may hold several commands.
 func (s *Session) Message(payload []byte, now int64) dialect.Reason {
 	s.Active(now)
+	if s.dialect.Unidirectional() && s.phase != fresh {
+		return s.overhear(now)
+	}
 	for cmd, err := range s.dialect.Commands(payload) {
 		if s.phase == closed {
 			break
@@ -187,14 +200,34 @@ func (s *Session) Message(payload []byte, now int64) dialect.Reason {
 			s.pong()
 			continue
 		}
-		if !s.messages.Take(now, s.app.Limits.MessagesPerSecond, rateWindow) {
-			s.Shut(dialect.Flood)
+		if !s.admit(now) {
 			return dialect.Flood
 		}
 		s.due = now + callTimeout
 		s.take(&cmd, now)
 	}
 	return dialect.None
+}
+
+// overhear takes a message of a client that only listens and has said what it
+// had to: it is ignored, as long as they are not too many.
+func (s *Session) overhear(now int64) dialect.Reason {
+	switch {
+	case s.phase == closed:
+		return dialect.None
+	case !s.admit(now):
+		return dialect.Flood
+	}
+	return dialect.Ignored
+}
+
+// admit counts a command, and closes if they are too many.
+func (s *Session) admit(now int64) bool {
+	if s.messages.Take(now, s.app.Limits.MessagesPerSecond, rateWindow) {
+		return true
+	}
+	s.Shut(dialect.Flood)
+	return false
 }
 
 // take does what a command asks for, in the order in which they came: what

@@ -318,8 +318,7 @@ func (s *Session) drop(i int, why dialect.Reason, text string, now int64) {
 	case !sub.has(byServer):
 		s.refuse(sub.id, why, text)
 	case s.phase == connecting:
-		c := s.connect
-		c.fail(func() { c.refuse(why, text) })
+		s.connect.fail(why, errorOf(why, text))
 	default:
 		s.host.Refused(why)
 	}

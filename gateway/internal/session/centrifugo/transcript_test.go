@@ -30,7 +30,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the sessions really say in
 // TestTranscripts plays the scripts in testdata. In a script
 //
 //	app {...}    are the app's settings
-//	open         opens a connection
+//	open         opens a connection; "open uni" one that only listens, "open uni frames" by WebSocket
 //	> {...}      is a message of the client; $(x*200) stands for 200 times x, \n for a newline
 //	= verb ...   is an answer of the host or the time, see (*player).answer
 //	< {...}      is what the client gets
@@ -93,7 +93,7 @@ func testApp() app.App {
 }
 
 func play(t *testing.T, script string) string {
-	p := &player{t: t, d: codec.New(codec.JSON), app: testApp()}
+	p := &player{t: t, app: testApp()}
 	var b strings.Builder
 	for line := range strings.Lines(script) {
 		line = strings.TrimSuffix(line, "\n")
@@ -129,8 +129,16 @@ func (p *player) step(line string) {
 	case "open":
 		p.now, p.done, p.full, p.gap = int64(time.Second), false, false, false
 		opt := centrifugo.Options{Transport: "websocket", Random: 3e9, Now: p.now, Headers: map[string]string{"origin": "x"}}
-		if rest == "refused" {
-			opt.Refuse = dialect.OverQuota
+		p.d = codec.New(codec.JSON)
+		switch rest {
+		case "refused":
+			opt.Refuse = &dialect.Refusal{Reason: dialect.OverQuota}
+		case "nowhere":
+			opt.Refuse = &dialect.Refusal{Reason: dialect.AppUnknown, Message: "bad request: there is no such app"}
+		case "uni":
+			p.d, opt.Transport = codec.NewUnidirectional(codec.JSON), "uni_sse"
+		case "uni frames":
+			p.d, opt.Transport, opt.Frames = codec.NewUnidirectional(codec.JSON), "uni_websocket", true
 		}
 		mine := p.app
 		p.s = centrifugo.New(p.d, &mine, opt, p)
@@ -163,10 +171,10 @@ func (p *player) message(payload string) {
 //	= history CALL EPOCH TOP [POSITION:DATA ...]  or without anything
 //	= at TIME                         since the start; then Tick
 //	= operate OPERATION               a control.Operation
+//	= heard                           something came from the peer
 //	= lost CHANNEL
 //	= shut REASON
 //	= full / gap                      Identify, or Live, says no from now on
-//	= pub CHANNEL POSITION DATA       what subscribers get
 //	= channels                        lists them
 func (p *player) answer(verb, rest string) {
 	word, tail, _ := strings.Cut(rest, " ")
@@ -207,6 +215,8 @@ func (p *player) answer(verb, rest string) {
 		var op control.Operation
 		p.decode(rest, &op)
 		p.s.Operate(&op, p.now)
+	case "heard":
+		p.s.Active(p.now)
 	case "lost":
 		p.s.Lost(func(name string) bool { return name == rest })
 	case "shut":
@@ -340,6 +350,8 @@ func (p *player) Disconnect(why dialect.Reason, code int, text string) {
 		p.t.Errorf("the reason %q is JSON", text)
 	}
 }
+
+func (p *player) Probe() { p.wish("probe") }
 
 func (p *player) Refused(why dialect.Reason) { p.wish("counted as %s", why) }
 

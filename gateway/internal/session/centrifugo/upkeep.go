@@ -25,8 +25,7 @@ func (u upkeep) start() int64 {
 		if at = u.s.connect.deadline; u.now < at {
 			return at
 		}
-		c := u.s.connect
-		c.fail(func() { c.refuse(dialect.Unavailable, "nobody answered in time, try again") })
+		u.s.connect.fail(dialect.Unavailable, errorOf(dialect.Unavailable, "nobody answered in time, try again"))
 		at = u.now + staleDelay
 	}
 	if u.now >= at {
@@ -35,22 +34,34 @@ func (u upkeep) start() int64 {
 	return at
 }
 
-// ping pings those that are connected, whatever they say meanwhile.
+// ping pings those that are connected, whatever they say meanwhile. Those that
+// only listen answer nothing, but their WebSockets do.
 func (u upkeep) ping() int64 {
+	clock, listens := &u.s.clock, u.s.dialect.Unidirectional()
+	if listens && clock.active > clock.pinged {
+		clock.pinged = 0
+	}
 	switch {
 	case u.s.phase != connected:
 		return 0
-	case u.s.clock.pinged > 0:
-		if u.now >= u.s.clock.pinged+pongTimeout {
+	case clock.pinged > 0:
+		if u.now >= clock.pinged+pongTimeout {
 			u.s.Shut(dialect.NoPong)
 		}
-		return u.s.clock.pinged + pongTimeout
-	case u.now >= u.s.clock.pingAt:
-		u.s.say(u.s.dialect.AppendPing)
-		u.s.clock.pinged, u.s.clock.pingAt = u.now, u.now+pingInterval
-		return u.now + pongTimeout
+		return clock.pinged + pongTimeout
+	case u.now < clock.pingAt:
+		return clock.pingAt
 	}
-	return u.s.clock.pingAt
+	u.s.say(u.s.dialect.AppendPing)
+	clock.pingAt = u.now + pingInterval
+	switch {
+	case listens && !u.s.opt.Frames:
+		return clock.pingAt
+	case listens:
+		u.s.host.Probe()
+	}
+	clock.pinged = u.now
+	return u.now + pongTimeout
 }
 
 // expiry ends the connection some time after its credentials, or asks for

@@ -22,11 +22,15 @@ func (v *voice) reply(id uint32, r codec.Result) {
 // refuse answers a command with the protocol's error for why. text says what
 // is wrong and what would be right, "" leaves it to the protocol.
 func (v *voice) refuse(id uint32, why dialect.Reason, text string) {
+	v.refuseWith(id, why, errorOf(why, text))
+}
+
+func errorOf(why dialect.Reason, text string) *codec.Error {
 	e := codec.ErrorOf(why)
 	if text != "" {
 		e.Message += ": " + text
 	}
-	v.refuseWith(id, why, &e)
+	return &e
 }
 
 func (v *voice) refuseWith(id uint32, why dialect.Reason, e *codec.Error) {
