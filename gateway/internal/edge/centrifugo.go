@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"fmt"
 	"strings"
 	"time"
 
@@ -56,7 +57,9 @@ func newCentrifugoClient(d *codec.Dialect, opt centrifugo.Options, b *birth) *ce
 	a := edge.cfg.Apps.ForCentrifugo(b.hello.Key, b.hello.Host)
 	opt.Now = b.h.loop.Now()
 	opt.Random = scatter(uint64(edge.cfg.NodeNumber)<<32 ^ packed(b.conn.Handle()))
-	if a != nil {
+	if a == nil {
+		opt.Refuse = edge.noApp(b.hello.Key)
+	} else {
 		c.counted = true
 		over := edge.apps.add(a)
 		switch {
@@ -71,6 +74,20 @@ func newCentrifugoClient(d *codec.Dialect, opt centrifugo.Options, b *birth) *ce
 	}
 	c.session.Init(d, a, opt, c)
 	return c
+}
+
+// noApp says why there is no app for a client that has named one, or has left
+// that to its Host header.
+func (e *Edge) noApp(named string) *dialect.Refusal {
+	no := &dialect.Refusal{Reason: dialect.AppUnknown}
+	switch {
+	case named == "":
+	case e.cfg.Apps.ByID(named) == nil && e.cfg.Apps.ByKey(named) == nil:
+		no.Message = fmt.Sprintf("bad request: there is no app %.40q", named)
+	default:
+		no.Message = fmt.Sprintf("bad request: the app %.40q takes no Centrifugo clients", named)
+	}
+	return no
 }
 
 // introduced is the life of a client whose URL has brought its first message,

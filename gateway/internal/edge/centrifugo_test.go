@@ -337,13 +337,35 @@ func TestCentrifugoOperations(t *testing.T) {
 
 func TestCentrifugoRefusals(t *testing.T) {
 	f, _ := startCentrifugo(t)
-	f.raw("/connection/websocket?app=nobody").expectClose(3501)
+	for app, says := range map[string]string{
+		"nobody":                 `bad request: there is no app "nobody"`,
+		strings.Repeat("x", 200): `bad request: there is no app "` + strings.Repeat("x", 40) + `"`,
+	} {
+		_, err := wsutil.ReadServerText(f.raw("/connection/websocket?app=" + app).conn)
+		if closed, ok := err.(wsutil.ClosedError); !ok || closed.Code != 3501 || closed.Reason != says {
+			t.Errorf("%s: %v, want %q", app, err, says)
+		}
+	}
 	c := f.client("")
 	f.edge.draining.Store(true)
 	f.raw("/connection/websocket").expectClose(3001)
 	f.edge.draining.Store(false)
 	c.binary("\x00")
 	c.expectClose(3501)
+}
+
+func TestCentrifugoIsTurnedOff(t *testing.T) {
+	f := startWith(t, func(cfg *Config) { cfg.Protocols = []Protocol{Centrifugo(codec.New(codec.JSON))} })
+	for query, says := range map[string]string{
+		"":       "bad request: no app takes Centrifugo clients on this host",
+		"?app=1": `bad request: the app "1" takes no Centrifugo clients`,
+		"?app=k": `bad request: the app "k" takes no Centrifugo clients`,
+	} {
+		_, err := wsutil.ReadServerText(f.raw("/connection/websocket" + query).conn)
+		if closed, ok := err.(wsutil.ClosedError); !ok || closed.Code != 3501 || closed.Reason != says {
+			t.Errorf("%s: %v, want %q", query, err, says)
+		}
+	}
 }
 
 func TestAfter(t *testing.T) {

@@ -294,7 +294,11 @@ func TestUniRefusals(t *testing.T) {
 	if got := v.all("POST", "/connection/uni_http_stream", strings.Repeat(" ", bodyMax)+"{}"); !strings.HasPrefix(got, "413 ") {
 		t.Errorf("%q", got)
 	}
-	socket := f.raw("/connection/uni_websocket?cf_connect=%5B%5D")
+	v.wantAll("POST", "/connection/uni_http_stream?app=nope", "{}",
+		`200 {"disconnect":{"code":3501,"reason":"bad request: there is no app \"nope\""}}`+"\n")
+	socket := f.raw("/connection/uni_websocket?app=nope")
+	(&listener{fixture: f, next: socket.push}).ends(3501, `bad request: there is no app "nope"`, false)
+	socket = f.raw("/connection/uni_websocket?cf_connect=%5B%5D")
 	(&listener{fixture: f, next: socket.push}).ends(3501, "bad request: the ConnectRequest is malformed: a JSON object is expected", false)
 	f.edge.draining.Store(true)
 	l := &listener{fixture: f, next: f.raw("/connection/uni_websocket?cf_connect=%7B%7D").push}
