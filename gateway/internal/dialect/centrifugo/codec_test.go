@@ -303,9 +303,10 @@ func FuzzCommands(f *testing.F) {
 	f.Add([]byte("{\"id\":2,\"subscribe\":{\"channel\":\"a\",\"tf\":{\"op\":\"or\",\"nodes\":[{\"key\":\"k\",\"cmp\":\"in\",\"vals\":[\"\\ud83d\\ude00\"]}]}}}\n{}"))
 	f.Add([]byte(`{"id":5,"history":{"channel":"a","limit":-1,"since":{"offset":7,"epoch":"e"}}}`))
 	f.Add([]byte(`{"send":{"data":null}}`))
+	f.Add([]byte(`{"token":"t","data":[1],"subs":{"a":{"recover":true}},"headers":{"a":"b"}}`))
 	f.Add([]byte{0, 4, 8, 1, 34, 0, 9, 8, 2, 42, 5, 10, 3, 'a', 'b', 'c'})
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		for _, from := range []*Dialect{New(JSON), New(Protobuf)} {
+		for _, from := range []*Dialect{New(JSON), New(Protobuf), NewUnidirectional(JSON), NewUnidirectional(Protobuf)} {
 			cmds, err := all(from, bytes.Clone(payload))
 			if err != nil && len(cmds) == 0 {
 				continue

@@ -26,6 +26,7 @@ import (
 //   - publications flow only to channels that the client knows it is subscribed to
 //   - of a subscription that the client knows it is told once that it ended
 //   - nothing is said or asked after the connection was closed
+//   - a client that only listens is told pushes, the first of them connect
 type monkey struct {
 	t *testing.T
 	r *rand.Rand
@@ -38,6 +39,8 @@ type monkey struct {
 	held     map[string]bool  // answered, and waits for Live
 	open     map[uint32]int64 // commands that are not answered, and since when
 	lastID   uint32
+	uni      bool // the client only listens
+	told     bool // connect was answered
 	pings    int
 	greeted  bool            // it was told that it is connected
 	known    map[string]bool // subscriptions that were live when looked at last, since then
@@ -65,15 +68,21 @@ func (m *monkey) still(what string) {
 func (m *monkey) Send(payload []byte) {
 	m.still("Send")
 	var reply struct {
-		ID        uint32
-		Error     *struct{ Code int }
-		Push      *struct{ Channel string }
-		Subscribe *struct{}
+		ID         uint32
+		Error      *struct{ Code int }
+		Push       *struct{ Channel string }
+		Subscribe  *struct{}
+		Connect    *struct{ Client string }
+		Disconnect *struct{ Code int }
 	}
 	if err := json.Unmarshal(payload, &reply); err != nil {
 		m.t.Fatalf("%s: %v", payload, err)
 	}
 	switch {
+	case m.uni && (reply.ID != 0 || reply.Error != nil || reply.Push != nil || m.told == (reply.Connect != nil) && reply.Disconnect == nil):
+		m.t.Fatalf("told a client that only listens: %s", payload)
+	case m.uni:
+		m.told = m.told || reply.Connect != nil
 	case reply.Push != nil:
 	case reply.ID == 0:
 		m.pings++
@@ -217,7 +226,7 @@ func (m *monkey) channel() string {
 func (m *monkey) command() string {
 	m.lastID++
 	id, name := m.lastID, m.channel()
-	if !m.failed {
+	if !m.failed && !m.uni {
 		m.open[id] = m.now
 	}
 	bodies := []string{
@@ -278,6 +287,7 @@ func (m *monkey) step() {
 		m.now += m.r.Int64N(int64(2 * time.Second))
 		m.s.Tick(m.now)
 	case 10:
+		m.s.Active(m.now)
 		if m.pings > 0 {
 			m.pings--
 			m.s.Message([]byte("{}"), m.now)
@@ -357,10 +367,16 @@ func FuzzSession(f *testing.F) {
 			t: t, r: rand.New(rand.NewPCG(seed, 1)), now: int64(time.Second), asked: map[uint32]func(uint32){},
 			attached: map[string]session.Attach{}, live: map[string]bool{}, held: map[string]bool{}, open: map[uint32]int64{}, known: map[string]bool{},
 		}
-		m.s = centrifugo.New(codec.New(codec.JSON), &a, centrifugo.Options{Now: m.now, Random: seed}, m)
+		d := codec.New(codec.JSON)
+		if m.uni = seed%4 == 3; m.uni {
+			d = codec.NewUnidirectional(codec.JSON)
+		}
+		m.s = centrifugo.New(d, &a, centrifugo.Options{Now: m.now, Random: seed, Frames: seed%8 == 7}, m)
 		m.s.Open(m.now)
 		m.lastID++
-		m.open[m.lastID] = m.now
+		if !m.uni {
+			m.open[m.lastID] = m.now
+		}
 		m.s.Message([]byte(`{"id":1,"connect":{"token":"t"}}`), m.now)
 		for range 400 {
 			if m.closed {
