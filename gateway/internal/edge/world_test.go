@@ -121,6 +121,8 @@ func newWorld(t *testing.T, seed uint64) *world {
 		}
 	})
 	w.f = &fixture{T: t, edge: e, addr: addr.String()}
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	for _, name := range []string{
 		"plain-a", "plain-b", "private-a", "cache-a", "cache-b", "private-cache-a", "presence-a", "presence-b", "durable-a", "durable-b",
 		channel.OnlinePrefix + "w0", channel.OnlinePrefix + "w1",
