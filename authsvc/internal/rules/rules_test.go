@@ -119,6 +119,7 @@ func TestClaims(t *testing.T) {
 		`user == "7" && (false || has(claims.role))`: true,
 		`meta.roles.exists(r, r == claims.role)`:     true,
 		`"x" in claims`:                              true,
+		`.claims.role == "boss"`:                     true,
 		`meta.claims == 1`:                           false,
 		`user == "claims"`:                           false,
 	} {
