@@ -37,6 +37,7 @@ const apps = `
   - {id: "1005", keys: [{key: wide-key, secret: s}], limits: {subscriptions: 20000, messages_per_second: 100000}}
   - {id: "1006", keys: [{key: quota-key, secret: s}, {key: dead-key, secret: s, disabled: true}], limits: {connections: 1}}
   - {id: "1007", keys: [{key: patient-key, secret: s}], limits: {messages_per_second: 100000}}
+  - {id: "1008", keys: [{key: token-key, secret: s}], limits: {messages_per_second: 5}, centrifugo: {enabled: true, hosts: ["tokens.example.com"], token: {hmac_secret: token-secret}}}
 `
 
 // world is a running Carillon with its bystander.

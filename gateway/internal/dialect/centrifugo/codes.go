@@ -137,8 +137,10 @@ func ErrorOf(why dialect.Reason) Error {
 // whose client can't be answered (client protocol, "unidirectional").
 func Ending(e *Error) (code int, reason string) {
 	switch e.Code {
-	case ErrTokenExpired.Code, ErrExpired.Code:
-		return 3005, "connection expired: " + e.Message
+	case ErrTokenExpired.Code:
+		return 3005, reword(e.Message, ErrTokenExpired.Message, "connection expired")
+	case ErrExpired.Code:
+		return 3005, reword(e.Message, ErrExpired.Message, "connection expired")
 	case ErrTooMany.Code:
 		return 3013, e.Message
 	case ErrDenied.Code:
@@ -147,6 +149,14 @@ func Ending(e *Error) (code int, reason string) {
 		return 3004, e.Message
 	}
 	return 3004, fmt.Sprintf("%s: error %d, %s", ErrInternal.Message, e.Code, e.Message)
+}
+
+// reword says with other words what begins with some, or has none of them.
+func reword(text, words, others string) string {
+	if rest, ok := strings.CutPrefix(text, words); ok {
+		return others + rest
+	}
+	return others + ": " + text
 }
 
 // reasonBytesMax is what a close frame has room for, with some to spare.

@@ -89,8 +89,10 @@ func TestEnding(t *testing.T) {
 		code   int
 		reason string
 	}{
-		{ErrTokenExpired, 3005, "connection expired: token expired"},
-		{ErrExpired, 3005, "connection expired: expired"},
+		{ErrTokenExpired, 3005, "connection expired"},
+		{Error{Code: 109, Message: "token expired: fetch a new one"}, 3005, "connection expired: fetch a new one"},
+		{ErrExpired, 3005, "connection expired"},
+		{Error{Code: 110, Message: "too late"}, 3005, "connection expired: too late"},
 		{ErrTooMany, 3013, "too many requests"},
 		{ErrDenied, 3507, "permission denied"},
 		{ErrInternal, 3004, "internal server error"},
