@@ -73,6 +73,9 @@ func TestCentrifugoSDKs(t *testing.T) {
 	t.Run("browser", func(t *testing.T) {
 		run(t, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "centrifuge.browser.mjs")
 	})
+	t.Run("unidirectional", func(t *testing.T) {
+		run(t, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "uni.browser.mjs")
+	})
 	t.Run("doors", func(t *testing.T) {
 		run(t, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "dialects.doors.mjs")
 	})
@@ -90,6 +93,47 @@ func TestCentrifugoFailover(t *testing.T) {
 	}
 	vars = append(vars, "CARILLON_GATEWAY_PIDS="+strings.Join(pids, ","))
 	run(t, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "centrifuge.failover.mjs")
+}
+
+// The gateway dies that has the sessions of clients without WebSockets, of both
+// protocols; their exchanges reach either of two.
+func TestFailoverWithoutWebSockets(t *testing.T) {
+	c, vars := centrifugo(t)
+	balancer := env.NewBalancer(t, c.Gateways[0].Public())
+	orders := make(chan func())
+	do := map[string]func(){
+		"/both": func() { balancer.Use(publics(c)...) },
+		"/kill": func() {
+			c.Gateways[0].Kill()
+			balancer.Use(c.Gateways[1].Public())
+		},
+	}
+	control := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		done := make(chan struct{})
+		orders <- func() {
+			defer close(done)
+			do[r.URL.Path]()
+		}
+		<-done
+	}))
+	defer control.Close()
+	vars = append(vars, "CARILLON_BALANCER="+balancer.Addr(), "CARILLON_CONTROL="+control.URL)
+	ran := make(chan error, 1)
+	var out bytes.Buffer
+	go func() {
+		ran <- script(t.Context(), &out, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "fallback.failover.mjs").Run()
+	}()
+	for {
+		select {
+		case order := <-orders:
+			order()
+		case err := <-ran:
+			if err != nil || !strings.Contains(out.String(), "pass 1") {
+				t.Fatalf("%v\n%s", err, out.String())
+			}
+			return
+		}
+	}
 }
 
 // Clients of all dialects on one channel, while every gateway is restarted.

@@ -101,6 +101,49 @@ const claims = async (t, heard) => {
   });
 };
 
+/** A client that only listens, and says that it is in the channel: with its
+ *  ConnectRequest, and after that. */
+const listens = (transport) => async (t, heard) => {
+  const take = (text) => {
+    const { connect, channel, subscribe, pub } = JSON.parse(text.replace(/^data: /, ""));
+    if (pub) heard.push(channel);
+    return connect ?? (subscribe && { subs: { [channel]: {} } });
+  };
+  return async (channel) => {
+    const request = JSON.stringify({ token: token(mallory), subs: { [channel]: { recover: true, offset: 0, epoch: "", join_leave: true } } });
+    const at = `${env.balancer}/connection/${transport}?app=${app}`;
+    if (transport === "uni_websocket") {
+      const ws = new WebSocket(`ws://${at}`);
+      t.after(() => ws.terminate());
+      const told = new Promise((ok, fail) => { ws.on("error", fail); ws.on("message", (raw) => { const connect = take(String(raw)); if (connect) ok(connect); }); });
+      ws.on("open", () => {
+        ws.send(request);
+        ws.send(JSON.stringify({ id: 2, subscribe: { channel } }));
+      });
+      return channel in ((await told).subs ?? {});
+    }
+    const stop = new AbortController();
+    t.after(() => stop.abort());
+    const get = transport === "uni_sse";
+    const res = await fetch(`http://${at}${get ? `&cf_connect=${encodeURIComponent(request)}` : ""}`, { method: get ? "GET" : "POST", body: get ? undefined : request, signal: stop.signal });
+    return new Promise((ok, fail) => {
+      (async () => {
+        let rest = "";
+        for await (const chunk of res.body.pipeThrough(new TextDecoderStream())) {
+          const lines = (rest + chunk).replaceAll("\r", "").split("\n");
+          rest = lines.pop();
+          for (const connect of lines.filter(Boolean).map(take).filter(Boolean)) {
+            const { node, session } = connect;
+            const sent = await fetch(`http://${env.balancer}/emulation`, { method: "POST", body: JSON.stringify({ node, session, data: JSON.stringify({ id: 2, subscribe: { channel } }) }) });
+            if (sent.status !== 400) throw new Error(`a session that only listens takes a message: ${sent.status}`);
+            ok(channel in (connect.subs ?? {}));
+          }
+        }
+      })().catch((err) => (stop.signal.aborted ? undefined : fail(err)));
+    });
+  };
+};
+
 const doors = {
   "pusher-js 8": pusher(clients[0].Pusher), "pusher-js 7": pusher(clients[1].Pusher), 
   "pusher-js 8, signed in": pusher(clients[0].Pusher, { signIn: true }), "pusher-js 8, without signatures": pusher(clients[0].Pusher, { signIn: true, unsigned: true }),
@@ -113,6 +156,7 @@ const doors = {
   "a token that nobody signed": centrifugo({ encoding: "json" }, (channel) => forged({ ...mallory, channel })),
   "a connection token": centrifugo({ encoding: "json" }, () => token(mallory)),
   "a claim to have been there": claims,
+  "a listener by WebSocket": listens("uni_websocket"), "a listener by server-sent events": listens("uni_sse"), "a listener by HTTP streaming": listens("uni_http_stream"),
 };
 
 for (const [name, door] of Object.entries(doors)) {
