@@ -37,7 +37,7 @@ func Centrifugo(d *codec.Dialect) Protocol {
 		}
 		c := newCentrifugoClient(d, opt, b)
 		if b.hello.First != "" {
-			c.sess = &introduced{Session: &c.session, c: c, first: b.hello.First}
+			c.sess = &introduced{Session: &c.session, c: c, first: strings.Clone(b.hello.First)}
 		}
 		return &c.client
 	}}
