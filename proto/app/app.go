@@ -189,6 +189,7 @@ func (a App) WithDefaults() App {
 	if a.ActivityTimeout == 0 {
 		a.ActivityTimeout = DefaultActivityTimeout
 	}
+	a.Centrifugo = a.Centrifugo.withDefaults()
 	hooks := make([]Hook, len(a.Hooks))
 	for i, h := range a.Hooks {
 		hooks[i] = h.withDefaults()

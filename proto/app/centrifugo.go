@@ -14,15 +14,18 @@ type Centrifugo struct {
 	Enabled bool     `yaml:"enabled" json:"enabled,omitempty" doc:"take connections of Centrifugo's clients"`
 	Hosts   []string `yaml:"hosts" json:"hosts,omitempty" doc:"globs of the Host header (without its port) by which such a connection finds this app; empty matches every host"`
 	// KnownNamespaces: a name "ns:rest" must match a policy.
-	KnownNamespaces bool            `yaml:"known_namespaces" json:"known_namespaces,omitempty" doc:"refuse (102) channels such as ns:rest that no policy matches, as Centrifugo does"`
-	Anonymous       bool            `yaml:"anonymous" json:"anonymous,omitempty" doc:"take connections without a token, as nobody, unless the connect hook says who they are"`
-	Personal        PersonalChannel `yaml:"personal_channel" json:"personal_channel"`
-	APIKeys         []APIKey        `yaml:"api_keys" json:"api_keys,omitempty" doc:"keys of the server API, all valid at once"`
-	Token           Token           `yaml:"token" json:"token"`
-	SubToken        Token           `yaml:"subscription_token" json:"subscription_token"`
-	ConnectHook     string          `yaml:"connect_hook" json:"connect_hook,omitempty" doc:"name of the hook that says who connects without a token"`
-	RefreshHook     string          `yaml:"refresh_hook" json:"refresh_hook,omitempty" doc:"name of the hook that is asked whether a connection may live on; all connections of the app are then refreshed by the server"`
-	RPC             []RPC           `yaml:"rpc" json:"rpc,omitempty" doc:"which hook answers which calls of clients, first match wins"`
+	KnownNamespaces bool `yaml:"known_namespaces" json:"known_namespaces,omitempty" doc:"refuse (102) channels such as ns:rest that no policy matches, as Centrifugo does"`
+	Anonymous       bool `yaml:"anonymous" json:"anonymous,omitempty" doc:"take connections without a token, as nobody, unless the connect hook says who they are"`
+	// PingInterval and PongTimeout are whole seconds to clients.
+	PingInterval time.Duration   `yaml:"ping_interval" json:"ping_interval,omitempty" doc:"how often the server pings a client; whole seconds"`
+	PongTimeout  time.Duration   `yaml:"pong_timeout" json:"pong_timeout,omitempty" doc:"how long a client may take to answer that, less than ping_interval"`
+	Personal     PersonalChannel `yaml:"personal_channel" json:"personal_channel"`
+	APIKeys      []APIKey        `yaml:"api_keys" json:"api_keys,omitempty" doc:"keys of the server API, all valid at once"`
+	Token        Token           `yaml:"token" json:"token"`
+	SubToken     Token           `yaml:"subscription_token" json:"subscription_token"`
+	ConnectHook  string          `yaml:"connect_hook" json:"connect_hook,omitempty" doc:"name of the hook that says who connects without a token"`
+	RefreshHook  string          `yaml:"refresh_hook" json:"refresh_hook,omitempty" doc:"name of the hook that is asked whether a connection may live on; all connections of the app are then refreshed by the server"`
+	RPC          []RPC           `yaml:"rpc" json:"rpc,omitempty" doc:"which hook answers which calls of clients, first match wins"`
 }
 
 // PersonalChannel subscribes each user's connections to a channel of that
@@ -123,6 +126,41 @@ func (c *Centrifugo) HookOf(method string) string {
 	return ""
 }
 
+// What Centrifugo has unless it is told otherwise.
+const (
+	DefaultPingInterval = 25 * time.Second
+	DefaultPongTimeout  = 8 * time.Second
+)
+
+// withDefaults fills in what is not set. A short ping interval shortens the
+// time for the pong.
+func (c Centrifugo) withDefaults() Centrifugo {
+	if c.PingInterval == 0 {
+		c.PingInterval = DefaultPingInterval
+	}
+	if c.PongTimeout == 0 {
+		c.PongTimeout = min(DefaultPongTimeout, c.PingInterval/2)
+	}
+	return c
+}
+
+// pingMax keeps browsers' timers, and clients that wait for a ping, within
+// reason.
+const pingMax = time.Hour
+
+func (c *Centrifugo) validatePings() error {
+	switch ping := c.PingInterval; {
+	case ping < 0 || ping > pingMax || ping%time.Second != 0:
+		return fmt.Errorf("centrifugo.ping_interval is %s, want whole seconds from 1s to %s, or 0s for the default", ping, pingMax)
+	case c.PongTimeout < 0:
+		return fmt.Errorf("centrifugo.pong_timeout is %s, want more than 0s, or 0s for the default", c.PongTimeout)
+	}
+	if full := c.withDefaults(); full.PongTimeout >= full.PingInterval {
+		return fmt.Errorf("centrifugo.pong_timeout is %s, want less than ping_interval, which is %s", full.PongTimeout, full.PingInterval)
+	}
+	return nil
+}
+
 // public leaves out the secrets and how tokens are verified.
 func (c Centrifugo) public() Centrifugo {
 	c.APIKeys, c.Token, c.SubToken = nil, Token{}, Token{}
@@ -144,6 +182,9 @@ func (c *Centrifugo) validate(hooks []Hook) error {
 		if err := knownHook(hooks, r.Hook); err != nil {
 			return fmt.Errorf("centrifugo.rpc of %q: %w", r.Match, err)
 		}
+	}
+	if err := c.validatePings(); err != nil {
+		return err
 	}
 	if strings.ContainsAny(c.Personal.Namespace, ":#$ ") {
 		return fmt.Errorf("centrifugo.personal_channel.namespace %q must not hold spaces or any of : # $", c.Personal.Namespace)

@@ -4,11 +4,6 @@ const (
 	second = int64(1e9)
 	// staleDelay is how long a client may take to send connect.
 	staleDelay = 10 * second
-	// pingInterval and pongTimeout are those that Centrifugo has unless it is
-	// told otherwise. Clients that see nothing for the interval and 10 s more
-	// reconnect.
-	pingInterval = 25 * second
-	pongTimeout  = 8 * second
 	// expiryDelay is how much longer than its credentials a connection or a
 	// subscription lives, so that the client can bring new ones.
 	expiryDelay = 25 * second
@@ -36,8 +31,8 @@ type clock struct {
 }
 
 // firstPing scatters the first pings over the second half of an interval.
-func firstPing(now int64, random uint64) int64 {
-	const half = pingInterval / 2
+func firstPing(now, interval int64, random uint64) int64 {
+	half := interval / 2
 	return now + half + int64(random%uint64(half))
 }
 

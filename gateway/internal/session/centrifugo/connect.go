@@ -223,7 +223,7 @@ func (c *connect) finish(now int64) {
 	c.s.phase = connected
 	r := &codec.ConnectResult{
 		Client: c.s.host.SocketID(), Version: Version, Data: c.creds.Data, Subs: c.results,
-		Ping: uint32(pingInterval / second), Pong: !c.s.dialect.Unidirectional(),
+		Ping: uint32(int64(c.s.app.Centrifugo.PingInterval) / second), Pong: !c.s.dialect.Unidirectional(),
 	}
 	if c.s.identity.refresher == client {
 		r.Expires, r.TTL = true, ttl(c.s.host, c.creds.ExpireAt)
@@ -231,7 +231,7 @@ func (c *connect) finish(now int64) {
 	if node, id, ok := c.s.host.SessionID(); ok {
 		r.Session, r.Node = id, node
 	}
-	c.s.clock.pingAt = firstPing(now, c.s.opt.Random)
+	c.s.clock.pingAt = firstPing(now, int64(c.s.app.Centrifugo.PingInterval), c.s.opt.Random)
 	c.s.wake(c.s.clock.pingAt)
 	c.answer(r)
 	c.s.host.Connected()

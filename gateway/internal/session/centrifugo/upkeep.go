@@ -38,6 +38,7 @@ func (u upkeep) start() int64 {
 // only listen answer nothing, but their WebSockets do.
 func (u upkeep) ping() int64 {
 	clock, listens := &u.s.clock, u.s.dialect.Unidirectional()
+	interval, pongTimeout := int64(u.s.app.Centrifugo.PingInterval), int64(u.s.app.Centrifugo.PongTimeout)
 	if listens && clock.active > clock.pinged {
 		clock.pinged = 0
 	}
@@ -53,7 +54,7 @@ func (u upkeep) ping() int64 {
 		return clock.pingAt
 	}
 	u.s.say(u.s.dialect.AppendPing)
-	clock.pingAt = u.now + pingInterval
+	clock.pingAt = u.now + interval
 	switch {
 	case listens && !u.s.opt.Frames:
 		return clock.pingAt

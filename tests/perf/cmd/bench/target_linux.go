@@ -25,10 +25,20 @@ const (
 // less its slack.
 const activitySeconds = 5
 
+// period is how often the server then pings a client that says nothing; 0 is
+// its default.
+func period(activity int) int {
+	if activity == 0 {
+		return 0
+	}
+	return activity + 5
+}
+
 // benchApp has the server ping after so many seconds; 0 is its default.
 func benchApp(activity int) env.Option {
 	return env.Set(fmt.Sprintf("apps=[{id: %q, keys: [{key: %s, secret: %s}], activity_timeout: %ds, "+
-		"policies: [{match: durable-*, history: {size: 10, ttl: 1m}}], centrifugo: {enabled: true, anonymous: true}}]", appID, key, secret, activity))
+		"policies: [{match: durable-*, history: {size: 10, ttl: 1m}}], centrifugo: {enabled: true, anonymous: true, ping_interval: %ds}}]",
+		appID, key, secret, activity, period(activity)))
 }
 
 // target is a server that is measured.
