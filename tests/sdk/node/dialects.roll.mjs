@@ -1,7 +1,7 @@
 // One durable channel in every dialect: pusher-js, centrifuge-js in JSON,
-// protobuf and by server-sent events, and a plain client of server-sent events
-// hear the same in the same order, whoever publishes, while all gateways are
-// restarted.
+// protobuf and by server-sent events, and plain clients of server-sent events,
+// one of them unidirectional, hear the same in the same order, whoever publishes,
+// while all gateways are restarted.
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
 import { test } from "node:test";
@@ -43,7 +43,7 @@ const bySSE = {
 
 /** What curl and a few lines of script would do: the channel comes with the
  *  token, and after a lost connection it asks for what follows. */
-async function plainSSE(t, channel, heard) {
+async function plainSSE(t, channel, heard, transport) {
   let place, ended = false, connected = false;
   const stop = new AbortController();
   t.after(() => { ended = true; stop.abort(); });
@@ -53,14 +53,17 @@ async function plainSSE(t, channel, heard) {
   };
   async function once() {
     const subs = place && { [channel]: { recover: true, ...place } };
-    const command = JSON.stringify({ id: 1, connect: { token: token({ sub: "ann", channels: [channel] }), subs } });
-    const res = await fetch(`http://${env.balancer}/connection/sse?app=${app}&cf_connect=${encodeURIComponent(command)}`, { signal: stop.signal });
+    const request = { token: token({ sub: "ann", channels: [channel] }), subs };
+    const first = JSON.stringify(transport === "uni_sse" ? request : { id: 1, connect: request });
+    const res = await fetch(`http://${env.balancer}/connection/${transport}?app=${app}&cf_connect=${encodeURIComponent(first)}`, { signal: stop.signal });
     assert.equal(res.status, 200);
     let rest = "";
     for await (const chunk of res.body.pipeThrough(new TextDecoderStream())) {
       const lines = (rest + chunk).split("\n");
       rest = lines.pop();
-      for (const line of lines.filter((l) => l.startsWith("data: "))) for (const { connect, push } of [JSON.parse(line.slice(6))]) {
+      for (const line of lines.filter((l) => l.startsWith("data: "))) {
+        const message = JSON.parse(line.slice(6));
+        const { connect, push = message } = message;
         if (connect) {
           const sub = connect.subs[channel];
           assert.ok(!place || sub.recovered, "the plain client was not given what it missed");
@@ -68,7 +71,7 @@ async function plainSSE(t, channel, heard) {
           (sub.publications ?? []).forEach(take);
           connected = true;
         }
-        if (push?.pub && push.channel === channel) take(push.pub);
+        if (push.pub && push.channel === channel) take(push.pub);
       }
     }
   }
@@ -83,13 +86,14 @@ async function plainSSE(t, channel, heard) {
 
 test("all clients hear the same in the same order", async (t) => {
   const channel = unique("mixed-");
-  const names = ["pusher-js", "centrifuge-js, JSON", "centrifuge-js, protobuf", "centrifuge-js, server-sent events", "plain server-sent events"];
+  const names = ["pusher-js", "centrifuge-js, JSON", "centrifuge-js, protobuf", "centrifuge-js, server-sent events", "plain server-sent events", "unidirectional server-sent events"];
   const heard = names.map(() => []);
   await pusherJS(t, channel, heard[0]);
   await centrifugeJS(t, channel, heard[1], { encoding: "json" });
   await centrifugeJS(t, channel, heard[2], { encoding: "protobuf" });
   await centrifugeJS(t, channel, heard[3], bySSE);
-  await plainSSE(t, channel, heard[4]);
+  await plainSSE(t, channel, heard[4], "sse");
+  await plainSSE(t, channel, heard[5], "uni_sse");
 
   const publisher = client(t, { app, at: env.balancer, encoding: "protobuf", token: token({ sub: "ben" }) });
   const { encode } = encodings[1];
