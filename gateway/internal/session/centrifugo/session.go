@@ -126,19 +126,18 @@ func (s *Session) Init(d *codec.Dialect, a *app.App, opt Options, host Host) {
 
 // Open begins, or refuses and closes.
 func (s *Session) Open(now int64) {
-	if s.opt.Refuse != nil {
-		s.turnAway(s.opt.Refuse)
+	if r := s.opt.Refuse; r != nil {
+		code, text := s.dialect.Closing(r.Reason)
+		s.shut(r.Reason, code, cmp.Or(r.Message, text))
 		return
 	}
 	s.clock.opened, s.clock.active = now, now
 }
 
 // Shut closes with the protocol's code for why.
-func (s *Session) Shut(why dialect.Reason) { s.turnAway(&dialect.Refusal{Reason: why}) }
-
-func (s *Session) turnAway(r *dialect.Refusal) {
-	code, text := s.dialect.Closing(r.Reason)
-	s.shut(r.Reason, code, cmp.Or(r.Message, text))
+func (s *Session) Shut(why dialect.Reason) {
+	code, text := s.dialect.Closing(why)
+	s.shut(why, code, text)
 }
 
 // shut closes. A reason that is JSON would be misunderstood: see CloseReason.
@@ -183,10 +182,12 @@ func (s *Session) Channels() iter.Seq2[string, session.State] {
 }
 
 // Message handles one message of the client, which may hold several commands.
+// Clients that only listen have one thing to say: what follows is ignored, as
+// long as it is not too much.
 func (s *Session) Message(payload []byte, now int64) dialect.Reason {
 	s.Active(now)
-	if s.dialect.Unidirectional() && s.phase != fresh {
-		return s.overhear(now)
+	if s.dialect.Unidirectional() && s.phase != fresh && s.phase != closed {
+		return cmp.Or(s.admit(now), dialect.Ignored)
 	}
 	for cmd, err := range s.dialect.Commands(payload) {
 		if s.phase == closed {
@@ -200,8 +201,8 @@ func (s *Session) Message(payload []byte, now int64) dialect.Reason {
 			s.pong()
 			continue
 		}
-		if !s.admit(now) {
-			return dialect.Flood
+		if why := s.admit(now); why != dialect.None {
+			return why
 		}
 		s.due = now + callTimeout
 		s.take(&cmd, now)
@@ -209,25 +210,13 @@ func (s *Session) Message(payload []byte, now int64) dialect.Reason {
 	return dialect.None
 }
 
-// overhear takes a message of a client that only listens and has said what it
-// had to: it is ignored, as long as they are not too many.
-func (s *Session) overhear(now int64) dialect.Reason {
-	switch {
-	case s.phase == closed:
-		return dialect.None
-	case !s.admit(now):
-		return dialect.Flood
-	}
-	return dialect.Ignored
-}
-
 // admit counts a command, and closes if they are too many.
-func (s *Session) admit(now int64) bool {
+func (s *Session) admit(now int64) dialect.Reason {
 	if s.messages.Take(now, s.app.Limits.MessagesPerSecond, rateWindow) {
-		return true
+		return dialect.None
 	}
 	s.Shut(dialect.Flood)
-	return false
+	return dialect.Flood
 }
 
 // take does what a command asks for, in the order in which they came: what
