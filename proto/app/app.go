@@ -138,7 +138,7 @@ type History struct {
 
 // Webhook is an endpoint of the application that is told about events.
 type Webhook struct {
-	URL string `yaml:"url" json:"url" doc:"http(s) address that takes the POST"`
+	URL string `yaml:"url" json:"url" doc:"http(s) address that takes the POST, or nats: and a subject that is asked"`
 	// Events lists the kinds sent, empty sends all but those of single clients.
 	Events []string `yaml:"events" json:"events,omitempty" doc:"channel_occupied, channel_vacated, member_added, member_removed, client_event, cache_miss, subscription_count; empty is all of these; connected, disconnected and unsubscribed, of each client, are sent to webhooks that list them"`
 	// ChannelPrefix and ChannelSuffix filter by channel name; events of no
@@ -396,9 +396,17 @@ func (p Policy) validate() error {
 	return nil
 }
 
+// Subject is the NATS subject that a webhook is told on, false if it is told
+// over HTTP.
+func (w Webhook) Subject() (string, bool) { return strings.CutPrefix(w.URL, natsScheme) }
+
 func (w Webhook) validate() error {
-	if !strings.HasPrefix(w.URL, "http://") && !strings.HasPrefix(w.URL, "https://") {
-		return fmt.Errorf("webhook url %q must begin with http:// or https://", w.URL)
+	if subject, ok := w.Subject(); ok {
+		if err := validateSubject(subject); err != nil {
+			return fmt.Errorf("webhook %w", err)
+		}
+	} else if !strings.HasPrefix(w.URL, "http://") && !strings.HasPrefix(w.URL, "https://") {
+		return fmt.Errorf("webhook url %q must begin with http://, https:// or nats:", w.URL)
 	}
 	for _, e := range w.Events {
 		if !slices.Contains(webhookEvents, e) {

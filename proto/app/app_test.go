@@ -162,6 +162,7 @@ func TestValidate(t *testing.T) {
 		"history no ttl":   {func(a *App) { a.Policies = []Policy{{Match: "*", History: History{Size: 1}}} }, "needs history.ttl"},
 		"negative":         {func(a *App) { a.Policies = []Policy{{Match: "*", CacheTTL: -1}} }, "negative"},
 		"webhook scheme":   {func(a *App) { a.Webhooks = []Webhook{{URL: "ftp://x"}} }, "http://"},
+		"webhook nowhere":  {func(a *App) { a.Webhooks = []Webhook{{URL: "nats:shop.*"}} }, "is not a subject without wildcards"},
 		"webhook of moons": {func(a *App) { a.Webhooks = []Webhook{{URL: "http://x", Events: []string{"moon"}}} }, `"moon" is unknown`},
 	} {
 		a := good()

@@ -152,11 +152,8 @@ func (h Hook) validateURL() error {
 		return nil
 	}
 	const want = "want http://, https://, grpc:// or grpcs:// and a host, or nats: and a subject"
-	if subject, ok := strings.CutPrefix(h.URL, "nats:"); ok {
-		if subject == "" || strings.ContainsAny(subject, " \t\r\n*>") || slices.Contains(strings.Split(subject, "."), "") {
-			return errors.New("url: what follows nats: is not a subject without wildcards, such as hooks.chat")
-		}
-		return nil
+	if subject, ok := strings.CutPrefix(h.URL, natsScheme); ok {
+		return validateSubject(subject)
 	}
 	u, err := url.Parse(h.URL)
 	if err != nil {
@@ -174,6 +171,16 @@ func (h Hook) validateURL() error {
 		return nil
 	}
 	return fmt.Errorf("url begins with %q; %s", u.Scheme, want)
+}
+
+// natsScheme begins the addresses that are subjects.
+const natsScheme = "nats:"
+
+func validateSubject(subject string) error {
+	if subject == "" || strings.ContainsAny(subject, " \t\r\n*>") || slices.Contains(strings.Split(subject, "."), "") {
+		return errors.New("url: what follows nats: is not a subject without wildcards, such as hooks.chat")
+	}
+	return nil
 }
 
 // ownHeaders are those that requests to hooks have anyway.

@@ -17,7 +17,7 @@ type metrics struct {
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	attempts := telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "carillon_api_webhook_attempts_total", Help: "Webhook requests by class of status; error: no answer.",
+		Name: "carillon_api_webhook_attempts_total", Help: "Webhook requests by class of status, or, over NATS, taken or refused; error: no answer.",
 	}, []string{"code"}))
 	events := telemetry.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "carillon_api_webhook_events_total",
@@ -37,7 +37,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		dead: events.WithLabelValues("dead"), overflow: events.WithLabelValues("overflow"),
 		malformed: events.WithLabelValues("malformed"), unwanted: events.WithLabelValues("unwanted"),
 	}
-	for _, c := range []string{"2xx", "3xx", "4xx", "5xx", "error"} {
+	for _, c := range []string{"2xx", "3xx", "4xx", "5xx", "taken", "refused", "error"} {
 		m.attempts[c] = attempts.WithLabelValues(c)
 	}
 	return m

@@ -2,9 +2,11 @@ package webhook
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/nats-io/nats.go"
 
 	"github.com/carillon-rt/carillon/kit/jsonx"
 	"github.com/carillon-rt/carillon/proto/app"
@@ -81,12 +85,19 @@ func (s *Service) post(ctx context.Context, appID, id string, items []*item) out
 		return outcome{gone: true}
 	}
 	start := time.Now()
-	request, err := newRequest(ctx, a, w, items, start)
+	l, err := compose(a, w, items, start)
+	if err != nil {
+		return outcome{err: err}
+	}
+	defer func() { s.metrics.seconds.Observe(time.Since(start).Seconds()) }()
+	if subject, ok := w.Subject(); ok {
+		return s.ask(ctx, subject, l)
+	}
+	request, err := l.request(ctx, w)
 	if err != nil {
 		return outcome{err: err}
 	}
 	response, err := s.client.Do(request)
-	s.metrics.seconds.Observe(time.Since(start).Seconds())
 	if err != nil {
 		s.metrics.attempts["error"].Inc()
 		return outcome{err: shorten(err)}
@@ -146,29 +157,58 @@ func shorten(err error) error {
 	return errors.New(strings.ToValidUTF8(text, ""))
 }
 
-// newRequest builds and signs. (Pusher webhooks: the content type has no charset, the key is the app's.)
-func newRequest(ctx context.Context, a *app.App, w *app.Webhook, items []*item, now time.Time) (*http.Request, error) {
+// letter is what an endpoint is told, however that gets there.
+type letter struct {
+	header http.Header
+	host   string // instead of the address's, or ""
+	body   []byte
+}
+
+// compose builds and signs. (Pusher webhooks: the content type has no charset, the key is the app's.)
+func compose(a *app.App, w *app.Webhook, items []*item, now time.Time) (*letter, error) {
 	key, ok := firstKey(a)
 	if !ok {
 		return nil, fmt.Errorf("app %s has no enabled key to sign with", a.ID)
 	}
-	body := encode(items, now)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(body))
+	l := &letter{header: http.Header{"User-Agent": {"carillon-webhook"}}, body: encode(items, now)}
+	for name, value := range w.Headers {
+		if strings.EqualFold(name, "Host") {
+			l.host = value
+			continue
+		}
+		l.header.Set(name, value)
+	}
+	l.header.Set("Content-Type", "application/json")
+	l.header.Set("X-Pusher-Key", key.Key)
+	l.header.Set("X-Pusher-Signature", signature.Sign(key.Secret, string(l.body)))
+	return l, nil
+}
+
+func (l *letter) request(ctx context.Context, w *app.Webhook) (*http.Request, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(l.body))
 	if err != nil {
 		return nil, shorten(err)
 	}
-	request.Header.Set("User-Agent", "carillon-webhook")
-	for name, value := range w.Headers {
-		if strings.EqualFold(name, "Host") {
-			request.Host = value
-			continue
-		}
-		request.Header.Set(name, value)
-	}
-	request.Header.Set("Content-Type", "application/json")
-	request.Header.Set("X-Pusher-Key", key.Key)
-	request.Header.Set("X-Pusher-Signature", signature.Sign(key.Secret, string(body)))
+	request.Header, request.Host = l.header, cmp.Or(l.host, request.Host)
 	return request, nil
+}
+
+// ask tells an endpoint over NATS. Its reply says that it has taken the events, unless it is JSON with an error.
+func (s *Service) ask(ctx context.Context, subject string, l *letter) outcome {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
+	defer cancel()
+	reply, err := s.nc.RequestMsgWithContext(ctx, &nats.Msg{Subject: subject, Header: nats.Header(l.header), Data: l.body})
+	if err != nil {
+		s.metrics.attempts["error"].Inc()
+		return outcome{err: shorten(err)}
+	}
+	var said struct{ Error json.RawMessage }
+	if json.Unmarshal(reply.Data, &said) == nil && len(said.Error) > 0 && string(said.Error) != "null" {
+		s.metrics.attempts["refused"].Inc()
+		return outcome{err: errors.New("answered with an error")}
+	}
+	s.metrics.attempts["taken"].Inc()
+	return outcome{}
 }
 
 func firstKey(a *app.App) (app.Key, bool) {

@@ -37,6 +37,7 @@ type Deps struct {
 type Service struct {
 	// immutable after New
 	cfg     Config
+	nc      *nats.Conn
 	js      jetstream.JetStream
 	apps    *app.Registry
 	log     *slog.Logger
@@ -64,7 +65,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("webhook: %w", err)
 	}
 	return &Service{
-		cfg: cfg, js: js, apps: deps.Apps, log: deps.Log, metrics: newMetrics(deps.Metrics), client: newClient(cfg),
+		cfg: cfg, nc: deps.NATS, js: js, apps: deps.Apps, log: deps.Log, metrics: newMetrics(deps.Metrics), client: newClient(cfg),
 		held: map[uint64]*held{}, endpoints: map[string]*endpoint{},
 	}, nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/carillon-rt/carillon/kit/telemetry"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/hook"
+	"github.com/carillon-rt/carillon/proto/signature"
 	"github.com/carillon-rt/carillon/proto/subject"
 )
 
@@ -142,6 +143,45 @@ func TestDelivery(t *testing.T) {
 		if got[channel] != body {
 			t.Errorf("events of %s: %s, want %s", channel, got[channel], body)
 		}
+	}
+}
+
+// An endpoint on NATS gets what one on HTTP gets. It has taken the events when
+// it has answered, with anything but an error.
+func TestDeliveryOverNATS(t *testing.T) {
+	srv := natstest.Server(t)
+	n := startNode(t, srv, fast(), tell("3", app.Webhook{URL: "nats:shop.events", Headers: map[string]string{"X-Own": "1", "Host": "x"}}))
+	n.publish("3", occupied("a"))
+	await.True(t, "an attempt with nobody there", func() bool { return testutil.ToFloat64(n.metrics.attempts["error"]) > 0 })
+
+	answers := []string{`{"error":{"code":1}}`, `{"error":"not now"}`, `{"error":null,"ok":true}`, "", "thanks"}
+	bodies := make(chan string, 16)
+	_, err := srv.Conns(t).Req.Subscribe("shop.events", func(m *nats.Msg) {
+		if m.Header.Get("X-Own") != "1" || m.Header.Get("Content-Type") != "application/json" || m.Header.Get("Host") != "" ||
+			m.Header.Get("X-Pusher-Key") != "key" || !signature.Verify("secret", string(m.Data), m.Header.Get("X-Pusher-Signature")) {
+			t.Errorf("headers are %v", m.Header)
+		}
+		answer := answers[0]
+		answers = answers[1:]
+		_, events, _ := strings.Cut(string(m.Data), `"events":`)
+		bodies <- events
+		_ = m.Respond([]byte(answer))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.untilDone()
+	n.publish("3", occupied("b"))
+	n.untilDone()
+	n.publish("3", occupied("c"))
+	n.untilDone()
+	for _, channel := range []string{"a", "a", "a", "b", "c"} {
+		if got, want := <-bodies, `[{"name":"channel_occupied","channel":"`+channel+`"}]}`; got != want {
+			t.Errorf("told %s, want %s", got, want)
+		}
+	}
+	if taken, refused := testutil.ToFloat64(n.metrics.attempts["taken"]), testutil.ToFloat64(n.metrics.attempts["refused"]); taken != 3 || refused != 2 {
+		t.Errorf("%v taken, %v refused", taken, refused)
 	}
 }
 
