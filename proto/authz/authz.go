@@ -16,6 +16,8 @@ type Subscribe struct {
 	ChannelData string `json:"channel_data,omitempty"`
 	// User is the signed-in user of the connection, if any.
 	User *User `json:"user,omitempty"`
+	// Transport of a connection without Client: see Client.
+	Transport string `json:"transport,omitempty"`
 
 	// Of dialects whose connections have credentials of their own: instead of
 	// Auth and ChannelData there are a token, or neither, and data for the

@@ -112,7 +112,7 @@ func (d *Decider) signedByHook(ctx context.Context, a *app.App, h *app.Hook, kin
 	if kind.Presence && req.User == nil {
 		return authz.Refuse(authz.BadData, "a presence channel needs a connection that has signed in, or a signature with channel_data")
 	}
-	client := &authz.Client{App: a.ID, ID: req.SocketID, Transport: "websocket", Protocol: "pusher", Encoding: "json"}
+	client := &authz.Client{App: a.ID, ID: req.SocketID, Transport: req.Transport, Protocol: "pusher", Encoding: "json"}
 	if req.User != nil {
 		client.User, client.Info = req.User.ID, req.User.Info
 	}

@@ -324,8 +324,13 @@ func TestSubscribeSignedSeesHooksAndConditions(t *testing.T) {
 		{name: "condition fails, before the hook", channel: "both:1", want: "forbidden"}, // who would give no answer
 	} {
 		p := &application{answers: map[hook.Kind]string{hook.Subscribe: c.answer}}
-		d := deciderOn(apps, p).Subscribe(t.Context(), &authz.Subscribe{App: "9", SocketID: "1234.1234", Channel: c.channel, User: c.user, Auth: c.auth})
+		d := deciderOn(apps, p).Subscribe(t.Context(), &authz.Subscribe{App: "9", SocketID: "1234.1234", Channel: c.channel, User: c.user, Auth: c.auth, Transport: "xhr_polling"})
 		expect(t, c.name, d, c.want)
+		for _, call := range p.asked {
+			if from := call.Request.(*hook.SubscribeRequest).From; from.Transport != "xhr_polling" || from.Protocol != "pusher" || from.Client != "1234.1234" {
+				t.Errorf("%s: the hook is told of %+v", c.name, from)
+			}
+		}
 	}
 }
 

@@ -41,9 +41,10 @@ type cluster struct {
 
 	mu sync.Mutex
 	// guarded by mu
-	counts    map[channel.Key]int
-	members   map[string]int
-	published []*message.Publication
+	counts     map[channel.Key]int
+	members    map[string]int
+	published  []*message.Publication
+	transports []string // of those whose subscriptions were asked about
 }
 
 type join struct {
@@ -64,6 +65,9 @@ type emptyCache struct {
 }
 
 func (c *cluster) Authorize(req *authz.Subscribe, answer func(authz.Decision)) {
+	c.mu.Lock()
+	c.transports = append(c.transports, req.Transport)
+	c.mu.Unlock()
 	d := authz.Decision{Allow: req.Auth == "ok"}
 	if d.Allow && strings.HasPrefix(req.Channel, "presence-") {
 		d.User = &authz.User{ID: req.ChannelData, RawID: `"` + req.ChannelData + `"`}

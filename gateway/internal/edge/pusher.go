@@ -62,6 +62,7 @@ func keptKey(a *app.App, key string) string {
 
 // Authorize implements session.Host.
 func (c *pusherClient) Authorize(id uint32, req *authz.Subscribe, wish *resume.Wish) {
+	req.Transport = c.transport()
 	c.h.edge.cfg.Backbone.Authorize(req, func(d authz.Decision) {
 		c.answer(func() { c.session.Authorized(id, d, wish, c.h.loop.Now()) })
 	})

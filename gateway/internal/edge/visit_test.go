@@ -229,7 +229,7 @@ func TestPollingFallback(t *testing.T) {
 // since.
 func TestTransportsOfClients(t *testing.T) {
 	f := startHTTP(t)
-	f.dial()
+	ws := f.dial()
 	f.browser("7/abc").stream(fallbackQuery).expect("connection_established")
 	b := f.browser("8/abc")
 	b.poll()
@@ -242,6 +242,18 @@ func TestTransportsOfClients(t *testing.T) {
 	slices.Sort(got)
 	if want := []string{"websocket pusher", "xhr_polling pusher-http", "xhr_streaming pusher-http"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("connected by %q, %v, want %q", got, err, want)
+	}
+
+	// Those who decide about their subscriptions are told, too.
+	const subscribePrivate = `{"event":"pusher:subscribe","data":{"channel":"private-x","auth":"ok"}}`
+	ws.send(subscribePrivate)
+	ws.expect("subscription_succeeded")
+	b.say(subscribePrivate)
+	b.pollFor("subscription_succeeded")
+	f.cluster.mu.Lock()
+	defer f.cluster.mu.Unlock()
+	if want := []string{"websocket", "xhr_polling"}; !slices.Equal(f.cluster.transports, want) {
+		t.Errorf("asked about %q, want %q", f.cluster.transports, want)
 	}
 }
 
