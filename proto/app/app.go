@@ -406,7 +406,7 @@ func (w Webhook) validate() error {
 			return fmt.Errorf("webhook %w", err)
 		}
 	} else if !strings.HasPrefix(w.URL, "http://") && !strings.HasPrefix(w.URL, "https://") {
-		return fmt.Errorf("webhook url %q must begin with http://, https:// or nats:", w.URL)
+		return fmt.Errorf("webhook url %q must begin with nats:, http:// or https://", w.URL)
 	}
 	for _, e := range w.Events {
 		if !slices.Contains(webhookEvents, e) {
