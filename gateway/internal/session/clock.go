@@ -65,5 +65,5 @@ func (s *Session) idle(now int64) int64 {
 	}
 	s.tell(dialect.Event{Kind: dialect.PingEvent})
 	s.pinged = now
-	return now + pongTimeout
+	return now + min(pongTimeout, s.silence()+pingSlack) // when it is silent again, if it answers at once
 }
