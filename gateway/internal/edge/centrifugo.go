@@ -58,7 +58,7 @@ func newCentrifugoClient(d *codec.Dialect, opt centrifugo.Options, b *birth) *ce
 	opt.Now = b.h.loop.Now()
 	opt.Random = scatter(uint64(edge.cfg.NodeNumber)<<32 ^ packed(b.conn.Handle()))
 	if a == nil {
-		opt.Refuse = edge.noApp(b.hello.Key)
+		opt.Refuse = noApp(edge.cfg.Apps, b.hello.Key)
 	} else {
 		c.counted = true
 		over := edge.apps.add(a)
@@ -78,11 +78,11 @@ func newCentrifugoClient(d *codec.Dialect, opt centrifugo.Options, b *birth) *ce
 
 // noApp says why there is no app for a client that has named one, or has left
 // that to its Host header.
-func (e *Edge) noApp(named string) *dialect.Refusal {
+func noApp(apps *app.Registry, named string) *dialect.Refusal {
 	no := &dialect.Refusal{Reason: dialect.AppUnknown}
 	switch {
 	case named == "":
-	case e.cfg.Apps.ByID(named) == nil && e.cfg.Apps.ByKey(named) == nil:
+	case apps.ByID(named) == nil && apps.ByKey(named) == nil:
 		no.Message = fmt.Sprintf("bad request: there is no app %.40q", named)
 	default:
 		no.Message = fmt.Sprintf("bad request: the app %.40q takes no Centrifugo clients", named)
