@@ -22,6 +22,7 @@ type reader struct {
 	json   bool
 	walk   jsonx.Walker // JSON: the rest of the object
 	buf    []byte       // protobuf: the rest of the message
+	names  []string     // of the fields by number
 	number int          // of the field that next stands on
 	value  []byte       // JSON: its value; protobuf: that of bytes
 	varint uint64
@@ -57,6 +58,7 @@ func (r *reader) fail(err error) {
 // by number, for JSON. Members that are null are as good as absent, unless
 // they are payloads.
 func (r *reader) next(names []string) bool {
+	r.names = names
 	for *r.err == nil {
 		if !r.json {
 			return r.nextField()
@@ -115,6 +117,10 @@ func (r *reader) nextField() bool {
 }
 
 func (r *reader) wrong(want string) {
+	if r.number < len(r.names) && r.names[r.number] != "" {
+		r.fail(fmt.Errorf("%q is not %s", r.names[r.number], want))
+		return
+	}
 	r.fail(fmt.Errorf("field %d is not %s", r.number, want))
 }
 
