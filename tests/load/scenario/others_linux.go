@@ -123,6 +123,10 @@ func (x *run) slow() error {
 			return err
 		}
 	}
+	if err := x.spare(); err != nil {
+		return err
+	}
+	x.r.add("messages a second", "1/s", x.Rate)
 	peak := watchPeak(x.Servers)
 	calm, err := x.measured(x.Length)
 	calmRSS, calmTCP := peak()
@@ -155,6 +159,28 @@ func (x *run) slow() error {
 		return err
 	}
 	x.r.add("slow readers that were closed", "connections", float64(deaf-(x.a.Live()-(x.Plan.Connections-deaf))))
+	return nil
+}
+
+// spareFor is how long it is measured what the servers take.
+const spareFor = 3 * time.Second
+
+// spare makes the rate and the length such that the servers take no more than
+// the setup's cores for as many messages: near the limit of a machine any delay
+// grows, whoever reads.
+func (x *run) spare() error {
+	if x.Cores == 0 {
+		return nil
+	}
+	m, err := x.measured(spareFor)
+	if err != nil {
+		return err
+	}
+	share := x.Cores / (m.after.cpu.Sub(m.before.cpu).Total().Seconds() / m.took.Seconds())
+	if share < 1 {
+		x.Rate *= share
+		x.Length = time.Duration(float64(x.Length) / share)
+	}
 	return nil
 }
 

@@ -79,6 +79,9 @@ type Setup struct {
 	// Rate is messages (or changes, with Churn) a second; 0: as soon as those
 	// before have arrived, see Window.
 	Rate float64
+	// Cores is how much of the processor the servers may take, with Slow: where
+	// they take more, the rate becomes less and the length more. 0 is no limit.
+	Cores float64
 	// Window is how many messages may be on their way with Rate 0.
 	Window int
 	// Mix is the share of messages to shared channels, with Channels.
@@ -112,6 +115,8 @@ func (s *Setup) Validate() error {
 		return errors.New("rate must not be negative, mix is 0 to 1")
 	case s.Rate == 0 && s.Kind == Slow:
 		return errors.New("slow readers need a rate: the others' latency is compared")
+	case s.Cores < 0 || s.Cores > 0 && len(s.Servers) == 0:
+		return errors.New("cores must not be negative, and need servers on this machine")
 	case s.Kind == Slow && s.Plan.Slow == 0:
 		return errors.New("no connection is slow")
 	}

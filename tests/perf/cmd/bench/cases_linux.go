@@ -159,15 +159,15 @@ func connectCases() []one {
 func slowCases() []one {
 	return []one{
 		{
-			name: "slow", about: "5 % of 10,000 subscribers stop reading; 6 KiB, 10 messages a second", targets: []string{gateway}, fresh: true,
+			name: "slow", about: "5 % of 10,000 subscribers stop reading; 300 messages of 6 KiB, 10 a second or as many as take half a core", targets: []string{gateway}, fresh: true,
 			setup: scenario.Setup{
-				Kind: scenario.Slow, Plan: fleet.Plan{Connections: 10_000, Shared: 1, Slow: 0.05}, Rate: 10,
+				Kind: scenario.Slow, Plan: fleet.Plan{Connections: 10_000, Shared: 1, Slow: 0.05}, Rate: 10, Cores: 0.5,
 				Warmup: time.Second, Length: 30 * time.Second,
 			},
 			how: publishing{via: "http", bytes: 6144, flight: 8},
 			figures: []string{
 				"p99 with slow readers / without", "memory per slow reader, user", "memory per slow reader, kernel", "memory per slow reader",
-				"slow readers that were closed", "everybody reads: p99", "some do not read: p99", "some do not read: servers' cores",
+				"slow readers that were closed", "messages a second", "everybody reads: p99", "some do not read: p99", "some do not read: servers' cores",
 			},
 			derive: slowMemory,
 			budgets: []budget{
