@@ -93,7 +93,7 @@ func TestAllocations(t *testing.T) {
 	answered := func() {
 		now++
 		s.Message(answer, now)
-		if next := s.Tick(now); next != now+25e9 {
+		if next := s.Tick(now); next != session.Together(now+25e9) {
 			t.Fatalf("after the pong the next tick is in %d ns", next-now)
 		}
 	}
@@ -101,7 +101,7 @@ func TestAllocations(t *testing.T) {
 		t.Errorf("%v allocations for a pong, want none", got)
 	}
 	if got := testing.AllocsPerRun(100, func() {
-		now += 25e9
+		now = session.Together(now + 25e9)
 		if next := s.Tick(now); next != now+25e9 { // when it is silent again, unless it does not answer
 			t.Fatalf("after the ping the next tick is in %d ns", next-now)
 		}

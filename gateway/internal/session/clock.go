@@ -17,7 +17,17 @@ const (
 	inactivityMax = 24 * 3600 * second
 	// floodWindow is the time over which the rate of messages is averaged.
 	floodWindow = 10 * second
+	// pingStep is how far apart the times are at which connections are pinged.
+	pingStep = second / 2
 )
+
+// Together is the time at or after at when a ping is sent that is due at: those
+// of many connections go out together, so that they and their answers wake
+// either side up once.
+func Together(at int64) int64 {
+	at += pingStep - 1
+	return at - at%pingStep
+}
 
 // silence is the activity timeout that the client is told.
 func (s *Session) silence() int64 { return int64(s.app.ActivityTimeout) }
@@ -47,6 +57,9 @@ func (s *Session) Tick(now int64) (next int64) {
 	return next
 }
 
+// pingAt is when the client is pinged if it says nothing until then.
+func (s *Session) pingAt() int64 { return Together(s.active + s.silence() + pingSlack) }
+
 // idle looks after silence and returns when it is to be looked after next.
 func (s *Session) idle(now int64) int64 {
 	switch {
@@ -60,10 +73,10 @@ func (s *Session) idle(now int64) int64 {
 			s.Shut(dialect.NoPong)
 		}
 		return s.pinged + pongTimeout
-	case now < s.active+s.silence()+pingSlack:
-		return s.active + s.silence() + pingSlack
+	case now < s.pingAt():
+		return s.pingAt()
 	}
 	s.tell(dialect.Event{Kind: dialect.PingEvent})
 	s.pinged = now
-	return now + min(pongTimeout, s.silence()+pingSlack) // when it is silent again, if it answers at once
+	return min(now+pongTimeout, Together(now+s.silence()+pingSlack)) // when it is silent again, if it answers at once
 }

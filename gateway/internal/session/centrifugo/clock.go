@@ -1,5 +1,7 @@
 package centrifugo
 
+import "github.com/carillon-rt/carillon/gateway/internal/session"
+
 const (
 	second = int64(1e9)
 	// staleDelay is how long a client may take to send connect.
@@ -33,7 +35,7 @@ type clock struct {
 // firstPing scatters the first pings over the second half of an interval.
 func firstPing(now, interval int64, random uint64) int64 {
 	half := interval / 2
-	return now + half + int64(random%uint64(half))
+	return session.Together(now + half + int64(random%uint64(half)))
 }
 
 // after is the loop time of a Unix time, at least now; 0 is never.

@@ -54,7 +54,9 @@ func (u upkeep) ping() int64 {
 		return clock.pingAt
 	}
 	u.s.say(u.s.dialect.AppendPing)
-	clock.pingAt = u.now + interval
+	if clock.pingAt += interval; clock.pingAt <= u.now { // it has been late, by much
+		clock.pingAt = session.Together(u.now + interval)
+	}
 	switch {
 	case listens && !u.s.opt.Frames:
 		return clock.pingAt
