@@ -12,7 +12,7 @@ import (
 const (
 	// awayAfter is how long NATS may be lost before the others are told: longer than the restart of a server takes its clients.
 	awayAfter = 3 * time.Second
-	awayCheck = 250 * time.Millisecond
+	awayCheck = 500 * time.Millisecond
 )
 
 // watchNATS tells the cluster while this node has lost NATS: it is alive, and of no use to anybody.

@@ -84,6 +84,9 @@ func (q *Queue) Done(key channel.Key, good bool, nowMs int64) {
 	}
 }
 
+// Waits says whether Tick has something to do later.
+func (q *Queue) Waits() bool { return len(q.later) > 0 }
+
 // Tick puts what is due back into the line.
 func (q *Queue) Tick(nowMs int64) {
 	later := q.later[:0]

@@ -140,8 +140,7 @@ func (r *RollCall) Run(ctx context.Context, subs Subscribers) error {
 	defer sub.Unsubscribe() // fails only on a closed connection, which has ended the subscription
 	conns.OnReconnect(r.reconnected)
 	conns.OnSlowConsumer(r.slow)
-	tick := time.NewTicker(tickEvery)
-	defer tick.Stop()
+	var tick <-chan time.Time // nil while nothing waits
 	for {
 		select {
 		case <-ctx.Done():
@@ -149,12 +148,23 @@ func (r *RollCall) Run(ctx context.Context, subs Subscribers) error {
 		case m := <-r.beats:
 			r.takeBeat(m)
 		case <-r.wake:
-		case now := <-tick.C:
+		case now := <-tick:
+			tick = nil
 			r.change(func() { r.tracker.Tick(now.UnixMilli()) })
 			r.queue.Tick(now.UnixMilli())
 		}
 		r.turn(subs)
+		if tick == nil && r.waits() {
+			tick = time.After(tickEvery)
+		}
 	}
+}
+
+// waits says whether something is to be done later.
+func (r *RollCall) waits() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.tracker.Waits() || r.queue.Waits()
 }
 
 func (r *RollCall) reconnected() {

@@ -143,6 +143,10 @@ func (t *Tracker) tail(c *chain, last uint64, first bool, nowMs int64) {
 	}
 }
 
+// Waits says whether Tick may have something to do later; only a Beat changes
+// that.
+func (t *Tracker) Waits() bool { return t.ahead != 0 }
+
 // Tick doubts the chains whose newest event has not come in time.
 func (t *Tracker) Tick(nowMs int64) {
 	if t.ahead == 0 {
