@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 		var err error
 		switch os.Args[2] {
 		case "null":
-			err = null.Run("127.0.0.1:0", 0, os.Stdout)
+			err = null.Run("127.0.0.1:0", 0, 0, os.Stdout)
 		case "worker":
 			err = crew.Work(os.Args[3:])
 		}

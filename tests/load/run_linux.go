@@ -227,7 +227,7 @@ func StartNull() (addr string, stop func(), err error) {
 }
 
 // Run runs the null server until it is killed.
-func (n Null) Run(s Streams) error { return null.Run(n.Listen, n.Slow, s.Out) }
+func (n Null) Run(s Streams) error { return null.Run(n.Listen, n.Slow, 0, s.Out) }
 
 // Run is a worker's life.
 func (w Worker) Run() error { return crew.Work(w.Args) }

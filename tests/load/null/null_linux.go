@@ -1,9 +1,10 @@
 // Package null is the denominator of measurements: the least that a Go
 // server can do per delivery. One locked thread, one epoll set, raw
 // non-blocking sockets and one send per connection and turn. It speaks just
-// enough WebSocket and Pusher for the load client: upgrades, pongs, closes,
-// "subscribed" to whatever is sent, and a text frame that begins with P is
-// sent, without the P, to all connections at the end of the turn.
+// enough WebSocket and Pusher for the load client: upgrades, pings if they are
+// wanted, pongs, closes, "subscribed" to whatever is sent, and a text frame
+// that begins with P is sent, without the P, to all connections at the end of
+// the turn.
 //
 // tests/perf/rawloop/c does the same in C: change both together.
 package null
@@ -15,6 +16,7 @@ import (
 	"net/netip"
 	"runtime"
 	"syscall"
+	"time"
 )
 
 // server is all state; it belongs to the one thread.
@@ -26,7 +28,17 @@ type server struct {
 	queues          map[int32][]byte // what the sockets of slow readers did not take
 	input           []byte
 	turn            []byte // frames that everybody gets at the end of the turn
+
+	ping     time.Duration // from ping to ping of a connection; 0: there are none
+	pinged   time.Time     // when pings were last sent
+	due      time.Duration // time of connections since their pings
+	pingNext int           // in open
 }
+
+const (
+	pingMax  = 3600 // seconds
+	pingTurn = 100 * time.Millisecond
+)
 
 type conn struct {
 	place int    // in open, from 1; 0 before the upgrade
@@ -37,15 +49,17 @@ type conn struct {
 // out as a line, until the process is killed. With slow 0 it also ends when a
 // client does not read fast enough: nothing could be measured then. With more
 // it keeps up to that many bytes for each such client, and closes the
-// connections of those that need more.
-func Run(listen string, slow int, out io.Writer) error {
+// connections of those that need more. Each connection gets a ping every ping
+// seconds, none with 0.
+func Run(listen string, slow, ping int, out io.Writer) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	at, err := netip.ParseAddrPort(listen)
-	if err != nil || !at.Addr().Is4() || !at.Addr().IsLoopback() || slow < 0 {
-		return fmt.Errorf("listen %s, slow %d: want an IPv4 loopback address such as 127.0.0.1:0, and 0 or more bytes", listen, slow)
+	if err != nil || !at.Addr().Is4() || !at.Addr().IsLoopback() || slow < 0 || ping < 0 || ping > pingMax {
+		return fmt.Errorf("listen %s, slow %d, ping %d: want an IPv4 loopback address such as 127.0.0.1:0, 0 or more bytes, and 0 to %d seconds",
+			listen, slow, ping, pingMax)
 	}
-	s := &server{slow: slow, conns: map[int32]*conn{}, queues: map[int32][]byte{}, input: make([]byte, 64<<10)}
+	s := &server{slow: slow, ping: time.Duration(ping) * time.Second, conns: map[int32]*conn{}, queues: map[int32][]byte{}, input: make([]byte, 64<<10)}
 	addr, err := s.listen(at)
 	if err != nil {
 		return err
@@ -55,7 +69,11 @@ func Run(listen string, slow int, out io.Writer) error {
 	}
 	events := make([]syscall.EpollEvent, 256)
 	for {
-		n, err := syscall.EpollWait(s.epoll, events, -1)
+		timeout, err := s.pings()
+		if err != nil {
+			return err
+		}
+		n, err := syscall.EpollWait(s.epoll, events, timeout)
 		if err != nil && !errors.Is(err, syscall.EINTR) {
 			return fmt.Errorf("epoll_wait: %w", err)
 		}

@@ -3,6 +3,7 @@ package null
 import (
 	"fmt"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -22,6 +23,36 @@ func (s *server) flush() error {
 	}
 	s.turn = s.turn[:0]
 	return nil
+}
+
+// pings sends those that are due, some of them every pingTurn. It gives for how
+// many milliseconds epoll_wait may wait then, -1 for as long as it likes.
+func (s *server) pings() (int, error) {
+	if s.ping == 0 {
+		return -1, nil
+	}
+	now := time.Now()
+	since := now.Sub(s.pinged)
+	if since < pingTurn {
+		return int((pingTurn-since)/time.Millisecond) + 1, nil
+	}
+	s.pinged = now
+	s.due += since * time.Duration(len(s.open))
+	frame := appendFrame(nil, opPing, nil)
+	for n := s.due / s.ping; n > 0 && len(s.open) > 0; n-- {
+		if s.pingNext >= len(s.open) {
+			s.pingNext = 0
+		}
+		fd := s.open[s.pingNext]
+		if err := s.deliver(fd, frame); err != nil {
+			return 0, err
+		}
+		if s.pingNext < len(s.open) && s.open[s.pingNext] == fd {
+			s.pingNext++ // otherwise the last one is here now
+		}
+	}
+	s.due %= s.ping
+	return int(pingTurn / time.Millisecond), nil
 }
 
 // deliver sends b, or keeps it for a slow reader, who is dropped when that is

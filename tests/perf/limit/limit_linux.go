@@ -46,6 +46,8 @@ type Server struct {
 // ctx is done, or until this process ends. Both servers take these flags:
 //
 //	-listen ADDRESS  an IPv4 loopback address and a port; without it 127.0.0.1:0
+//	-ping SECONDS    how often each connection gets a ping, up to 3600; without
+//	                 it, or with 0, never
 //	-slow BYTES      what is kept for a client that does not read, which is then
 //	                 cut off; without it the server ends when there is one
 func Go(ctx context.Context, dir string, flags ...string) (*Server, error) {

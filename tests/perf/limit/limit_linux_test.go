@@ -330,6 +330,41 @@ func TestSlowReaderEndsTheMeasurement(t *testing.T) {
 	})
 }
 
+func TestPings(t *testing.T) {
+	const rounds = 3
+	both(t, func(t *testing.T, start starter) {
+		s := start(t, "-ping", "1")
+		began := time.Now()
+		early := dial(t, s) // gets none before it is upgraded
+		all := []*peer{join(t, s), join(t, s), join(t, s)}
+		for range rounds {
+			for _, p := range all {
+				if got := p.next(ws.OpPing); got != "" {
+					t.Errorf("a ping with %q", got)
+				}
+				p.send(ws.OpPong, "")
+			}
+		}
+		// A busy machine makes it longer, or a little shorter.
+		if took := time.Since(began); took < (rounds-1)*time.Second {
+			t.Errorf("%d pings to each of %d connections within %s, want one in a second", rounds, len(all), took)
+		}
+		before := sockets(t, s)
+		if err := all[1].Close(); err != nil {
+			t.Fatal(err)
+		}
+		await.True(t, "its socket is closed", func() bool { return sockets(t, s) == before-1 })
+		all[0].next(ws.OpPing)
+		all[2].next(ws.OpPing)
+		early.write([]byte(request))
+		early.established()
+		early.next(ws.OpPing)
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestListens(t *testing.T) {
 	both(t, func(t *testing.T, start starter) {
 		s := start(t, "-listen", "127.0.0.2:0")
@@ -352,6 +387,10 @@ func TestFlagsThatAreRefused(t *testing.T) {
 				{"-listen", "127.0.0.1:x"},
 				{"-slow", "much"},
 				{"-slow", "-1"},
+				{"-ping", "often"},
+				{"-ping", "-1"},
+				{"-ping", "0.5"},
+				{"-ping", "3601"},
 				{"-fast"},
 				{"fast"},
 			} {

@@ -13,12 +13,13 @@ import (
 func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "IPv4 loopback `address`")
 	slow := flag.Int("slow", 0, "`bytes` that are kept for a client that does not read; 0 is to end when there is one")
+	ping := flag.Int("ping", 0, "`seconds` from ping to ping of a connection; 0 is never")
 	flag.Parse()
 	if flag.NArg() > 0 {
-		fmt.Fprintf(os.Stderr, "rawloop: %q: want -listen and -slow only\n", flag.Args())
+		fmt.Fprintf(os.Stderr, "rawloop: %q: want -listen, -ping and -slow only\n", flag.Args())
 		os.Exit(2)
 	}
-	if err := null.Run(*listen, *slow, os.Stdout); err != nil {
+	if err := null.Run(*listen, *slow, *ping, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "rawloop:", err)
 		os.Exit(1)
 	}

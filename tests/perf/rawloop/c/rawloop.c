@@ -12,11 +12,12 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "websocket.h"
 
-enum { connections_max = 1 << 20, events_max = 256, read_max = 64 << 10 };
+enum { connections_max = 1 << 20, events_max = 256, read_max = 64 << 10, ping_max = 3600, ping_turn = 100 };
 
 // queue is what the socket of a slow reader did not take.
 struct queue {
@@ -35,9 +36,11 @@ struct conn {
 static struct {
 	int epoll, listener;
 	size_t slow;                        // bytes of a queue; 0: nobody may read slowly
+	uint64_t ping;                      // seconds from ping to ping of a connection; 0: there are none
+	uint64_t pinged, due;               // when pings were last sent, and time of connections since theirs: ms
 	struct conn conns[connections_max]; // by descriptor
 	int open[connections_max];          // upgraded sockets
-	size_t open_size, turn_size;
+	size_t open_size, turn_size, ping_next; // the last is a place in open
 	uint8_t turn[events_max * (rest_max + read_max)]; // frames that everybody gets at the end of the turn
 	uint8_t input[rest_max + read_max];
 } server;
@@ -139,6 +142,28 @@ static void flush(void) {
 		if (deliver(server.open[i], server.turn, server.turn_size))
 			i++; // otherwise the last one is here now
 	server.turn_size = 0;
+}
+
+// pings sends those that are due, some of them every ping_turn ms. It returns how
+// long epoll_wait may wait then, -1 for as long as it likes.
+static int pings(void) {
+	if (server.ping == 0)
+		return -1;
+	struct timespec at;
+	clock_gettime(CLOCK_MONOTONIC, &at);
+	uint64_t now = (uint64_t)at.tv_sec * 1000 + (uint64_t)at.tv_nsec / 1000000, since = now - server.pinged;
+	if (since < ping_turn)
+		return (int)(ping_turn - since);
+	server.pinged = now;
+	server.due += since * server.open_size;
+	for (uint64_t n = server.due / (1000 * server.ping); n > 0 && server.open_size > 0; n--) {
+		if (server.ping_next >= server.open_size)
+			server.ping_next = 0;
+		if (reply(server.open[server.ping_next], op_ping, "", 0))
+			server.ping_next++; // otherwise the last one is here now
+	}
+	server.due %= 1000 * server.ping;
+	return ping_turn;
 }
 
 // upgrade answers a request when all of it is there. It returns where the next
@@ -267,7 +292,8 @@ static void start(const char *address) {
 }
 
 int main(int argc, char **argv) {
-	static const struct option options[] = {{"listen", required_argument, NULL, 'l'}, {"slow", required_argument, NULL, 's'}, {0}};
+	static const struct option options[] = {
+		{"listen", required_argument, NULL, 'l'}, {"ping", required_argument, NULL, 'p'}, {"slow", required_argument, NULL, 's'}, {0}};
 	const char *address = "127.0.0.1:0";
 	char *end = "";
 	bool wrong = false;
@@ -276,13 +302,15 @@ int main(int argc, char **argv) {
 			address = optarg;
 		else if (option == 's')
 			server.slow = strtoul(optarg, &end, 10);
-		wrong = wrong || option == '?' || *end != '\0' || optarg[0] == '-';
+		else if (option == 'p')
+			server.ping = strtoul(optarg, &end, 10);
+		wrong = wrong || option == '?' || *end != '\0' || optarg[0] == '-' || server.ping > ping_max;
 	}
 	if (wrong || optind < argc)
-		errx(2, "want [-listen 127.0.0.1:0] [-slow LIMIT_BYTES]");
+		errx(2, "want [-listen 127.0.0.1:0] [-ping SECONDS, up to %d] [-slow LIMIT_BYTES]", ping_max);
 	start(address);
 	for (struct epoll_event events[events_max];;) {
-		int n = epoll_wait(server.epoll, events, events_max, -1);
+		int n = epoll_wait(server.epoll, events, events_max, pings());
 		if (n < 0 && errno != EINTR)
 			err(1, "epoll_wait");
 		for (int i = 0; i < n; i++) {
