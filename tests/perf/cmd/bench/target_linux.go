@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/carillon-rt/carillon/tests/env"
 	"github.com/carillon-rt/carillon/tests/load/fleet"
@@ -76,12 +77,13 @@ func (b *bench) start(name string) (target, error) {
 // slowKept is what limit servers keep for a slow reader.
 const slowKept = "262144"
 
+// startLimit starts a limit server that pings as often as the others do.
 func (b *bench) startLimit(name string) (target, error) {
 	start := limit.Go
 	if name == cLoop {
 		start = limit.C
 	}
-	s, err := start(b.ctx, b.TempDir(), "-slow", slowKept)
+	s, err := start(b.ctx, b.TempDir(), "-slow", slowKept, "-ping", strconv.Itoa(period(activitySeconds)))
 	if err != nil {
 		return target{}, err
 	}
