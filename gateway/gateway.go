@@ -257,6 +257,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Add("cut off", g.watchCutOff)
 	group.Add("history", g.history.Run)
 	group.Add("questions", g.answerQuestions)
+	group.Add("clock", g.answerClock)
 	group.AddGrace("clients", g.cfg.Drain.total()+stopSlack, g.serve)
 	if err := group.Run(ctx); err != nil {
 		return fmt.Errorf("gateway: %w", err)

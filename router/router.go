@@ -99,6 +99,9 @@ func (r *Router) Run(ctx context.Context) error {
 		}
 		return err
 	}
+	if err := p.journal.Clock.Ask(ctx, r.deps.NATS.Live); err != nil {
+		return err
+	}
 	r.parts.Store(p)
 	r.deps.NATS.OnReconnect(p.journal.Check)
 	r.log.Info("router runs", "partitions", p.partitions, "epoch", p.journal.Epoch())

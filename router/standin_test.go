@@ -148,6 +148,13 @@ func (tp *tap) of(channel string) []string {
 	return slices.Clone(tp.data[channel])
 }
 
+// left is the stamp of a channel's last publication.
+func (tp *tap) left(channel string) uint64 {
+	tp.mu.Lock()
+	defer tp.mu.Unlock()
+	return tp.pubs[channel].Left
+}
+
 func numbers(n int) []string {
 	out := make([]string, n)
 	for i := range out {

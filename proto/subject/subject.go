@@ -67,6 +67,10 @@ const AnyRouterPublish = "car.router-any.pub"
 // Queue is the queue group of every service endpoint.
 const Queue = "q"
 
+// Clock asks for the newest time of the routers' clock that is known: routers
+// and gateways answer with microseconds, in decimal digits.
+const Clock = "car.clock"
+
 // History is where the routers that follow partition p answer history and
 // cache reads (queue group Queue).
 func History(p int) string { return "car.hist." + strconv.Itoa(p) }

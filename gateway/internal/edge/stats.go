@@ -64,6 +64,9 @@ type Stats struct {
 	// Overtaken counts the publications that are not stored and were not
 	// delivered, because later ones of their channel had come before.
 	Overtaken uint64
+	// Newest is the newest time of the routers' clock that a publication told
+	// of: see message.AppendStamped.
+	Newest uint64
 	// Closes counts the connections that this node closed, by reason.
 	Closes map[dialect.Reason]uint64
 	// Refused counts the messages of clients that were refused or ignored, by
@@ -89,7 +92,7 @@ func (e *Edge) Stats() Stats {
 	s := Stats{
 		Closes: map[dialect.Reason]uint64{}, Refused: map[dialect.Reason]uint64{},
 		Turned: map[Refusal]uint64{}, Connections: e.apps.all(), Channels: e.interest.Channels(),
-		KnownMemberEvents: e.interest.Dropped(), Overtaken: e.interest.Overtaken(),
+		KnownMemberEvents: e.interest.Dropped(), Overtaken: e.interest.Overtaken(), Newest: e.interest.Newest(),
 	}
 	for why := range refusals {
 		s.Turned[why] = e.door.refused[why].Load()

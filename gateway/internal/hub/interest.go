@@ -63,9 +63,10 @@ type shard struct {
 	entries map[channel.Key]*entry
 	place   resume.Place // of what was delivered last
 	told    uint64       // number of the newest member event
+	newest  uint64       // stamp of the newest publication that is not stored
 	tallies map[channel.Key]tally
 	after   []after
-	_       [48]byte // keeps neighbours' locks off this cache line
+	_       [40]byte // keeps neighbours' locks off this cache line
 }
 
 // entry counts the subscriptions of a channel by encoding and loop.
@@ -176,6 +177,7 @@ func (in *Interest) Deliver(partition int, pos message.Position, pub *message.Pu
 		s.place.Position = pos
 		defer s.pass(pos)
 	}
+	s.newest = max(s.newest, pub.Left)
 	e := s.entries[key]
 	switch {
 	case e == nil, pub.Kind == message.HistoryRemoved:
@@ -204,6 +206,17 @@ func (e *entry) overtaken(pub *message.Publication) bool {
 	}
 	e.newest = max(e.newest, pub.Left)
 	return false
+}
+
+// Newest is the newest time of the routers' clock that a publication told of.
+func (in *Interest) Newest() (at uint64) {
+	for i := range in.shards {
+		s := &in.shards[i]
+		s.mu.Lock()
+		at = max(at, s.newest)
+		s.mu.Unlock()
+	}
+	return at
 }
 
 // Overtaken counts the publications that were dropped because later ones of

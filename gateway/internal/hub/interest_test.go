@@ -148,6 +148,9 @@ func TestOvertaken(t *testing.T) {
 	if want := " a b c d stored of a presence node, or a router that does not stamp e"; told != want || in.Overtaken() != 2 {
 		t.Errorf("told%s, want%s; %d overtaken", told, want, in.Overtaken())
 	}
+	if got := in.Newest(); got != 5001*ms {
+		t.Errorf("the newest is of %d, want %d", got, 5001*ms)
+	}
 }
 
 func TestStartSetsThePositionBack(t *testing.T) {

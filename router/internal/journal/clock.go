@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -50,9 +51,40 @@ func (c *Clock) Heard(at uint64) {
 	}
 }
 
-// Listen hears the heartbeats of all routers until ctx ends.
+// askFor is how long answers to Ask are waited for: nobody knows how many there
+// will be.
+const askFor = 100 * time.Millisecond
+
+// Ask hears what others know of the time, and is for a router that begins: one
+// whose machine's clock is behind would otherwise publish before what routers
+// that have gone published, which gateways take for overtaken.
+func (c *Clock) Ask(ctx context.Context, nc *nats.Conn) error {
+	inbox := nc.NewInbox()
+	sub, err := nc.SubscribeSync(inbox)
+	if err != nil {
+		return fmt.Errorf("ask for the time: %w", err)
+	}
+	defer sub.Unsubscribe() // fails only on a closed connection
+	if err := nc.PublishRequest(subject.Clock, inbox, nil); err != nil {
+		return fmt.Errorf("ask for the time: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil { // that was all, or there is nobody
+			return nil
+		}
+		if at, err := strconv.ParseUint(string(m.Data), 10, 64); err == nil {
+			c.Heard(at)
+		}
+	}
+}
+
+// Listen hears the heartbeats of all routers, and answers those who Ask, until
+// ctx ends.
 func (c *Clock) Listen(ctx context.Context, nc *nats.Conn) error {
-	sub, err := nc.Subscribe(subject.AllSync, func(m *nats.Msg) {
+	beats, err := nc.Subscribe(subject.AllSync, func(m *nats.Msg) {
 		var beat history.Heartbeat
 		if json.Unmarshal(m.Data, &beat) == nil { // gateways count those that can't be read
 			c.Heard(beat.Clock)
@@ -61,7 +93,14 @@ func (c *Clock) Listen(ctx context.Context, nc *nats.Conn) error {
 	if err != nil {
 		return fmt.Errorf("subscribe to heartbeats: %w", err)
 	}
+	defer beats.Unsubscribe() // fails only on a closed connection, as below
+	asked, err := nc.Subscribe(subject.Clock, func(m *nats.Msg) {
+		_ = m.Respond(strconv.AppendUint(nil, c.Now(), 10)) // who asks does without
+	})
+	if err != nil {
+		return fmt.Errorf("subscribe to %s: %w", subject.Clock, err)
+	}
+	defer asked.Unsubscribe()
 	<-ctx.Done()
-	_ = sub.Unsubscribe() // fails only on a closed connection
 	return nil
 }
