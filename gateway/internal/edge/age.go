@@ -37,13 +37,17 @@ func scatter(x uint64) uint64 {
 // aged closes the client when it has reached its age, and otherwise returns
 // when it will, 0 for never.
 func (c *client) aged(now int64) (at int64) {
+	if at = c.oldest(); at > 0 && now >= at {
+		c.sess.Shut(dialect.MaxAge)
+	}
+	return at
+}
+
+// oldest is when the client reaches its age, 0 for never.
+func (c *client) oldest() int64 {
 	cfg := &c.h.edge.cfg
 	if cfg.Ages.Max <= 0 {
 		return 0
 	}
-	at = c.sess.Opened() + int64(cfg.Ages.of(cfg.NodeNumber, c.conn.Handle()))
-	if now >= at {
-		c.sess.Shut(dialect.MaxAge)
-	}
-	return at
+	return c.sess.Opened() + int64(cfg.Ages.of(cfg.NodeNumber, c.conn.Handle()))
 }

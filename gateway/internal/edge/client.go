@@ -78,8 +78,11 @@ func (c *client) tick(now int64) {
 	}
 }
 
-// wake has tick called at a time, or earlier.
+// wake has tick called at a time, or earlier, instead of when it was to be.
 func (c *client) wake(at int64) {
+	if end := c.oldest(); end > 0 {
+		at = min(at, end)
+	}
 	if c.carried {
 		at = c.carrier().soonest(at)
 	}

@@ -38,6 +38,9 @@ func firstPing(now, interval int64, random uint64) int64 {
 	return session.Together(now + half + int64(random%uint64(half)))
 }
 
+// pongBy is until when a pong is waited for.
+func (c *clock) pongBy(timeout int64) int64 { return session.Together(c.pinged + timeout) }
+
 // after is the loop time of a Unix time, at least now; 0 is never.
 func after(t Transport, unix, now int64) int64 {
 	if unix == 0 {
@@ -56,12 +59,18 @@ func past(t Transport, unix int64) bool { return unix != 0 && unix <= t.Unix() }
 func (s *Session) Active(now int64) { s.clock.active = max(s.clock.active, now) }
 
 // pong: one that was not asked for is no command (client protocol, 1.3).
-func (s *Session) pong() {
+func (s *Session) pong(now int64) {
 	if s.clock.pinged == 0 {
 		s.bad("a pong without a ping")
 		return
 	}
+	waits := s.clock.wake == s.clock.pongBy(int64(s.app.Centrifugo.PongTimeout))
 	s.clock.pinged = 0
+	if waits { // what is due next is seen now, with all of it at hand
+		if at := s.Tick(now); at > 0 {
+			s.host.Wake(at)
+		}
+	}
 }
 
 // Tick does what is due and returns when it wants to be called again, 0 for

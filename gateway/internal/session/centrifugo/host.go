@@ -44,7 +44,8 @@ type Transport interface {
 	Probe()
 	// Refused counts an answer that was an error, and a message without one.
 	Refused(why dialect.Reason)
-	// Wake has Session.Tick called at the time at, or earlier.
+	// Wake has Session.Tick called at the time at, or earlier, instead of when it
+	// was to be called.
 	Wake(at int64)
 	// Unix is the time in seconds.
 	Unix() int64

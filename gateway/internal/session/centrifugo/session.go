@@ -198,7 +198,7 @@ func (s *Session) Message(payload []byte, now int64) dialect.Reason {
 			return dialect.Malformed
 		}
 		if cmd.Body == nil {
-			s.pong()
+			s.pong(now)
 			continue
 		}
 		if why := s.admit(now); why != dialect.None {

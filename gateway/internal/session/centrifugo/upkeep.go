@@ -46,10 +46,11 @@ func (u upkeep) ping() int64 {
 	case u.s.phase != connected:
 		return 0
 	case clock.pinged > 0:
-		if u.now >= clock.pinged+pongTimeout {
+		at := clock.pongBy(pongTimeout)
+		if u.now >= at {
 			u.s.Shut(dialect.NoPong)
 		}
-		return clock.pinged + pongTimeout
+		return at
 	case u.now < clock.pingAt:
 		return clock.pingAt
 	}
@@ -64,7 +65,7 @@ func (u upkeep) ping() int64 {
 		u.s.host.Probe()
 	}
 	clock.pinged = u.now
-	return u.now + pongTimeout
+	return clock.pongBy(pongTimeout)
 }
 
 // expiry ends the connection some time after its credentials, or asks for
