@@ -140,6 +140,29 @@ func TestEventsWaitForTheirStream(t *testing.T) {
 	}
 }
 
+// An event that is too large for NATS is lost at once, and holds up no other.
+func TestAnEventThatIsTooLarge(t *testing.T) {
+	leaktest.Check(t)
+	deps := natstest.Server(t).Deps(t, "gw", Role)
+	var fates [hook.Lost + 1]atomic.Int64
+	q, err := hook.NewQueue(deps.NATS.Req, hook.QueueConfig{
+		Size: 100, Create: true, Log: deps.Log, Count: func(fate hook.Fate, n int) { fates[fate].Add(int64(n)) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- q.Run(ctx) }()
+	q.Put("2001", "a", hook.Event{Name: hook.Connected, Data: strings.Repeat("x", 2<<20)})
+	q.Put("2001", "b", hook.Event{Name: hook.Connected})
+	await.True(t, "one is sent and one is lost", func() bool { return fates[hook.Sent].Load() == 1 && fates[hook.Lost].Load() == 1 })
+	cancel()
+	if err := <-done; err != nil || fates[hook.Retried].Load() != 0 {
+		t.Errorf("ended with %v, %d were tried again", err, fates[hook.Retried].Load())
+	}
+}
+
 // From a socket to the work queue: also what happens while the node stops.
 func TestEventsReachTheWorkQueue(t *testing.T) {
 	w := newWorldWith(t, testConfig(), Options{}, nil, app.App{

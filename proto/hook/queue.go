@@ -37,7 +37,7 @@ type Fate uint8
 const (
 	Sent    Fate = iota // the stream has them
 	Retried             // the stream did not take them, and is asked again
-	Lost                // the queue was full, or the stream away for long
+	Lost                // the queue was full, the stream away for long, or the event too large
 )
 
 // String is the label of the fate in metrics.
@@ -185,23 +185,23 @@ func (q *Queue) take(batch []queued) []queued {
 // send publishes a batch and returns what is to be tried again. An event that
 // the stream took without our knowing is sent again with the same id.
 func (q *Queue) send(batch []queued) (again []queued) {
-	acks := make([]jetstream.PubAckFuture, len(batch))
+	sent := make([]sending, len(batch))
 	why := q.create()
 	for i := range batch {
 		if why == nil {
-			acks[i] = q.publish(&batch[i])
+			sent[i] = q.publish(&batch[i])
 		}
 	}
 	lost := 0
 	for i := range batch {
-		err := acknowledged(acks[i])
+		err := sent[i].wait()
 		if err == nil {
 			continue
 		}
 		if why == nil {
 			why = err
 		}
-		if batch[i].tries++; batch[i].tries >= queueTries {
+		if batch[i].tries++; batch[i].tries >= queueTries || errors.Is(err, nats.ErrMaxPayload) {
 			lost++
 			continue
 		}
@@ -234,32 +234,38 @@ func (q *Queue) create() error {
 
 var errNotSent = errors.New("they could not be sent")
 
-// acknowledged waits for the answer to a publication, which comes after
-// queueWait at the latest.
-func acknowledged(ack jetstream.PubAckFuture) error {
-	if ack == nil {
+// sending is an event on its way: ack, or why it could not be sent.
+type sending struct {
+	ack jetstream.PubAckFuture
+	err error
+}
+
+// wait waits for the answer, which comes after queueWait at the latest.
+func (s sending) wait() error {
+	switch {
+	case s.err != nil:
+		return s.err
+	case s.ack == nil:
 		return errNotSent
 	}
 	select {
-	case <-ack.Ok():
+	case <-s.ack.Ok():
 		return nil
-	case err := <-ack.Err():
+	case err := <-s.ack.Err():
 		return err
 	}
 }
 
-func (q *Queue) publish(it *queued) jetstream.PubAckFuture {
+func (q *Queue) publish(it *queued) sending {
 	body, err := json.Marshal(it.event)
 	if err != nil { // strings and numbers only: it can't be
-		q.cfg.Log.Error("a webhook event can't be encoded", "err", err)
-		return nil
+		return sending{err: fmt.Errorf("encode a webhook event: %w", err)}
 	}
 	ack, err := q.js.PublishAsync(subject.Hook(it.app), body, jetstream.WithMsgID(it.id))
 	if err != nil {
-		q.cfg.Log.Debug("a webhook event can't be sent", "err", err)
-		return nil
+		return sending{err: fmt.Errorf("a webhook event of %d bytes of app %s: %w", len(body), it.app, err)}
 	}
-	return ack
+	return sending{ack: ack}
 }
 
 // giveUp counts what is left when there is no time to try again.
