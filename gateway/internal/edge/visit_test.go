@@ -395,6 +395,13 @@ func TestLostPollsEndTheSession(t *testing.T) {
 	b.poll()
 	b.say(subscribeNews)
 	b.pollFor(subscribed)
+	connections := func() (n int64) {
+		for _, l := range f.edge.Stats().Loops {
+			n += l.Connections
+		}
+		return n
+	}
+	before := f.edge.Stats().Relays
 	ctx, stop := context.WithCancel(t.Context())
 	req, _ := http.NewRequestWithContext(ctx, "POST", "http://"+f.addr+"/pusher/app/k/6/abc/xhr"+fallbackQuery, nil)
 	done := make(chan struct{})
@@ -404,9 +411,11 @@ func TestLostPollsEndTheSession(t *testing.T) {
 			_ = res.Body.Close()
 		}
 	}()
-	f.until("it polls", func() bool { return f.edge.Stats().Relays >= 2 })
+	f.until("it polls", func() bool { return f.edge.Stats().Relays > before })
+	held := connections()
 	stop()
 	<-done
+	f.until("the poll is seen to be lost", func() bool { return connections() < held }) // what comes before goes to nobody
 	f.publish("news", 0)
 	if got := b.poll(); !strings.Contains(got, `\"event\":\"e\"`) { // it does come back, once
 		t.Errorf("got %q", got)
