@@ -1,7 +1,6 @@
 package standalone_test
 
 import (
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,17 +9,6 @@ import (
 	"github.com/carillon-rt/carillon/kit/config"
 	"github.com/carillon-rt/carillon/standalone"
 )
-
-// freeAddr finds a port that others have to be told before it is listened on.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 const oneApp = "apps:\n  - {id: \"1\", keys: [{key: k, secret: s}]}\n"
 

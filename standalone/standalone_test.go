@@ -15,6 +15,7 @@ import (
 	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/config"
 	"github.com/carillon-rt/carillon/kit/leaktest"
+	"github.com/carillon-rt/carillon/kit/loopback"
 	"github.com/carillon-rt/carillon/kit/natstest"
 	"github.com/carillon-rt/carillon/standalone"
 	"github.com/carillon-rt/carillon/standalone/internal/apicall"
@@ -180,7 +181,7 @@ func TestTemporaryDataIsRemoved(t *testing.T) {
 // Two nodes with different roles on a shared NATS server are one installation.
 func TestRolesApart(t *testing.T) {
 	shared := "nats.urls=" + natstest.Server(t).URL()
-	seed := freeAddr(t)
+	seed := loopback.Addr(t)
 	backAt, _ := start(t, shared, "dev.page=false", "node.name=back", "cluster.listen="+seed, "roles=router,presence,authsvc,api", "api.listen=127.0.0.1:0")
 	if backAt.Public != "" || backAt.API == "" || backAt.NATS != "" {
 		t.Errorf("the back listens at %+v, want only an API port", backAt)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/carillon-rt/carillon/kit/await"
 	"github.com/carillon-rt/carillon/kit/cluster"
+	"github.com/carillon-rt/carillon/kit/loopback"
 )
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -133,13 +134,10 @@ func TestRestart(t *testing.T) {
 }
 
 func TestSeedComesLater(t *testing.T) {
-	first := start(t, localConfig(), cluster.Member{Node: "a", Incarnation: "1"})
-	addr := first.Addr()
-	first.leave()
-	late := start(t, localConfig(addr), cluster.Member{Node: "b", Incarnation: "1"})
 	cfg := localConfig()
-	cfg.Listen = addr
-	start(t, cfg, cluster.Member{Node: "a", Incarnation: "2"})
+	cfg.Listen = loopback.Addr(t)
+	late := start(t, localConfig(cfg.Listen), cluster.Member{Node: "b", Incarnation: "1"})
+	start(t, cfg, cluster.Member{Node: "a", Incarnation: "1"})
 	late.names(t, "a", "b")
 }
 

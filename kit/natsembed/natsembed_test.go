@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/carillon-rt/carillon/kit/await"
+	"github.com/carillon-rt/carillon/kit/loopback"
 	"github.com/carillon-rt/carillon/kit/natsembed"
 )
 
@@ -94,24 +95,9 @@ func TestPassword(t *testing.T) {
 	connect(t, s.ClientURL(), nats.UserInfo("carillon", "pw"))
 }
 
-// freeAddrs returns addresses that were free a moment ago: routes must be known before the servers start.
-func freeAddrs(t *testing.T, n int) []string {
-	t.Helper()
-	var addrs []string
-	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		addrs = append(addrs, ln.Addr().String())
-	}
-	return addrs
-}
-
 // Servers that give each other no password, or a wrong one, are not one cluster.
 func TestClusterPassword(t *testing.T) {
-	addrs := freeAddrs(t, 3)
+	addrs := []string{loopback.Addr(t), loopback.Addr(t), loopback.Addr(t)}
 	member := func(i int, password string) *natsembed.Server {
 		cfg := config(t)
 		cfg.Name = fmt.Sprint("n", i)
@@ -130,7 +116,10 @@ func TestClusterPassword(t *testing.T) {
 // TestCluster starts three servers, stops the leader of a stream politely and goes on publishing.
 func TestCluster(t *testing.T) {
 	servers := make([]*natsembed.Server, 3)
-	addrs := freeAddrs(t, len(servers))
+	addrs := make([]string, len(servers))
+	for i := range addrs {
+		addrs[i] = loopback.Addr(t)
+	}
 	var routes []string
 	for _, addr := range addrs {
 		routes = append(routes, "nats-route://"+addr)

@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/carillon-rt/carillon/kit/cluster"
+	"github.com/carillon-rt/carillon/kit/loopback"
 	"github.com/carillon-rt/carillon/kit/natsconn"
 	"github.com/carillon-rt/carillon/kit/natsembed"
 	"github.com/carillon-rt/carillon/kit/ops"
@@ -20,7 +21,7 @@ import (
 
 const connectTimeout = 10 * time.Second
 
-// TestServer is an embedded server of one test on a port of 127.0.0.1. It is used by the test's goroutine only.
+// TestServer is an embedded server of one test on a loopback address of its own. It is used by the test's goroutine only.
 type TestServer struct {
 	t   testing.TB
 	cfg natsembed.Config
@@ -32,7 +33,7 @@ type TestServer struct {
 func Server(t testing.TB, change ...func(*natsembed.Config)) *TestServer {
 	t.Helper()
 	cfg := natsembed.DefaultConfig()
-	cfg.Name, cfg.Dir, cfg.Listen = "natstest", t.TempDir(), "127.0.0.1:0"
+	cfg.Name, cfg.Dir, cfg.Listen = "natstest", t.TempDir(), loopback.IP(t)+":0"
 	cfg.MaxStore, cfg.MaxMemory = 4<<30, 512<<20 // as much as a test may use, whatever the disk says
 	for _, c := range change {
 		c(&cfg)

@@ -7,13 +7,14 @@ import (
 	"testing"
 
 	"github.com/carillon-rt/carillon/kit/await"
+	"github.com/carillon-rt/carillon/kit/loopback"
 	"github.com/carillon-rt/carillon/kit/natsembed"
 )
 
 // TestAwayWithoutNATS: a node tells the cluster that it has lost NATS, and that it is back.
 func TestAwayWithoutNATS(t *testing.T) {
 	embedded := natsembed.DefaultConfig()
-	embedded.Dir, embedded.Listen = t.TempDir(), "127.0.0.1:0"
+	embedded.Dir, embedded.Listen = t.TempDir(), loopback.IP(t)+":0"
 	srv, err := natsembed.Start(embedded)
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/carillon-rt/carillon/kit/loopback"
 	"github.com/carillon-rt/carillon/tests/env"
 	"github.com/carillon-rt/carillon/tests/hookapp"
 )
@@ -60,7 +61,7 @@ func centrifugo(t *testing.T, options ...env.Option) (c *env.Cluster, vars []str
 	}
 	c = env.Start(t, append(options, env.Apart(2), env.Config(yaml.String()))...)
 	app.NATS(c.NATS.URL(), hookSubject)
-	vars = append(environment(t, c, freePort(t)), "CARILLON_APPS="+strings.Join(carriers, ","), "CARILLON_TOKEN_SECRET="+tokenSecret, "CARILLON_SERVER_KEY="+serverKey)
+	vars = append(environment(t, c, loopback.Addr(t)), "CARILLON_APPS="+strings.Join(carriers, ","), "CARILLON_TOKEN_SECRET="+tokenSecret, "CARILLON_SERVER_KEY="+serverKey)
 	return c, vars
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/carillon-rt/carillon/kit/loopback"
 	"github.com/carillon-rt/carillon/tests/env"
 )
 
@@ -15,6 +16,6 @@ func TestResumePlugIn(t *testing.T) {
 	for _, g := range c.Gateways {
 		pids = append(pids, strconv.Itoa(g.PID()))
 	}
-	vars := append(environment(t, c, freePort(t)), "CARILLON_GATEWAY_PIDS="+strings.Join(pids, ","))
+	vars := append(environment(t, c, loopback.Addr(t)), "CARILLON_GATEWAY_PIDS="+strings.Join(pids, ","))
 	run(t, "../sdk/node", vars, "node", "--test", "--test-force-exit", "--test-reporter=spec", "resume.failover.mjs")
 }

@@ -6,16 +6,14 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/carillon-rt/carillon/kit/loopback"
 	"github.com/carillon-rt/carillon/tests/env"
 )
 
@@ -31,9 +29,9 @@ var deployments = []struct {
 func TestSDKs(t *testing.T) {
 	for _, d := range deployments {
 		t.Run(d.name, func(t *testing.T) {
-			hookPort := freePort(t)
-			c := env.Start(t, append(d.options, env.Webhook(fmt.Sprintf("http://127.0.0.1:%d/", hookPort)))...)
-			vars := environment(t, c, hookPort)
+			hooks := loopback.Addr(t)
+			c := env.Start(t, append(d.options, env.Webhook("http://"+hooks+"/"))...)
+			vars := environment(t, c, hooks)
 			scripts, err := filepath.Glob("../sdk/node/*.test.mjs")
 			if err != nil || len(scripts) == 0 {
 				t.Fatalf("no SDK tests found: %v", err)
@@ -72,12 +70,12 @@ func script(ctx context.Context, out io.Writer, dir string, vars []string, name 
 	return cmd
 }
 
-func environment(t *testing.T, c *env.Cluster, hookPort int) []string {
+func environment(t *testing.T, c *env.Cluster, hooks string) []string {
 	return []string{
 		"CARILLON_GATEWAYS=" + strings.Join(publics(c), ","), "CARILLON_BALANCER=" + env.NewBalancer(t, publics(c)...).Addr(),
 		"CARILLON_API=" + c.API.API(),
 		"CARILLON_APP_ID=" + env.AppID, "CARILLON_KEY=" + env.Key, "CARILLON_SECRET=" + env.Secret,
-		"CARILLON_HOOK_PORT=" + strconv.Itoa(hookPort), "CARILLON_PYTHON=" + python(), "PYTHONDONTWRITEBYTECODE=1",
+		"CARILLON_HOOKS=" + hooks, "CARILLON_PYTHON=" + python(), "PYTHONDONTWRITEBYTECODE=1",
 	}
 }
 
@@ -100,16 +98,4 @@ func python() string {
 		return "python3"
 	}
 	return abs
-}
-
-// freePort finds a port for the application's webhooks, which it has to be
-// told before the application listens.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

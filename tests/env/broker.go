@@ -3,17 +3,15 @@ package env
 import (
 	"crypto/md5"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"testing"
 
 	"github.com/carillon-rt/carillon/kit/await"
+	"github.com/carillon-rt/carillon/kit/loopback"
 )
 
 // Broker is one process of the real NATS server, in a cluster of such.
@@ -53,11 +51,10 @@ func (c *Cluster) startBrokers() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	ports := freePorts(c.t, 3*c.cfg.brokers)
 	for i := range c.cfg.brokers {
 		c.Brokers = append(c.Brokers, &Broker{
 			Process: Process{Name: fmt.Sprint("nats-", i), t: c.t},
-			client:  ports[3*i], monitor: ports[3*i+1], route: ports[3*i+2],
+			client:  loopback.Addr(c.t), monitor: loopback.Addr(c.t), route: loopback.Addr(c.t),
 		})
 	}
 	if c.cfg.proxied {
@@ -133,25 +130,4 @@ func (c *Cluster) brokerURLs(n *Node) (urls []string) {
 		urls = append(urls, strconv.Quote(url))
 	}
 	return urls
-}
-
-// Ports from below those that systems give to outgoing connections (from
-// 32768 on Linux): a server that is started again finds its own free.
-const portsFrom, portsTo = 20000, 32000
-
-// freePorts gives addresses that nobody listened at a moment ago.
-func freePorts(t testing.TB, n int) (addrs []string) {
-	t.Helper()
-	for attempts := 0; len(addrs) < n; attempts++ {
-		if attempts > 100*n {
-			t.Fatal("find free ports: there are none")
-		}
-		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", portsFrom+rand.IntN(portsTo-portsFrom)))
-		if err != nil {
-			continue
-		}
-		defer l.Close() // not before all are found: none twice
-		addrs = append(addrs, l.Addr().String())
-	}
-	return addrs
 }

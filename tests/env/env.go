@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/carillon-rt/carillon/kit/cluster"
+	"github.com/carillon-rt/carillon/kit/loopback"
 	"github.com/carillon-rt/carillon/kit/natstest"
 )
 
@@ -207,11 +208,11 @@ func (c *Cluster) seed() string {
 	return m.Addr()
 }
 
-// joinGossip finds a port for a member of the gossip and puts a proxy before
+// joinGossip finds an address for a member of the gossip and puts a proxy before
 // it.
 func (c *Cluster) joinGossip(name string, process func() int) (listen, advertise string) {
 	c.t.Helper()
-	listen = freePorts(c.t, 1)[0]
+	listen = loopback.Addr(c.t)
 	return listen, c.Gossip.join(name, listen, process, true)
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/carillon-rt/carillon/kit/await"
+	"github.com/carillon-rt/carillon/kit/loopback"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/history"
 	"github.com/carillon-rt/carillon/proto/message"
@@ -105,7 +106,7 @@ func kept(t *testing.T, node *env.Node, name string) (data []string) {
 func TestWebhooksSurviveRestart(t *testing.T) {
 	for _, way := range ends {
 		t.Run(way.name, func(t *testing.T) {
-			endpoint := closedPort(t)
+			endpoint := loopback.Addr(t)
 			c := env.Start(t, env.Webhook("http://"+endpoint+"/"),
 				env.Set("api.webhook.backoff_min=50ms", "api.webhook.backoff_max=200ms", "api.webhook.ack_wait=1s"))
 			dial(t, c.API).Subscribe("occupied-before")
@@ -128,17 +129,6 @@ func TestWebhooksSurviveRestart(t *testing.T) {
 			t.Errorf("told of %v, want occupied-before and occupied-after", seen)
 		})
 	}
-}
-
-// closedPort is an address that nobody listens at yet.
-func closedPort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 type hookEvent struct {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"testing"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/carillon-rt/carillon/kit/await"
+	"github.com/carillon-rt/carillon/kit/loopback"
 	"github.com/carillon-rt/carillon/kit/natsembed"
 	"github.com/carillon-rt/carillon/proto/cluster"
 	"github.com/carillon-rt/carillon/proto/subject"
@@ -22,14 +22,8 @@ func natsCluster(t *testing.T) *nats.Conn {
 	t.Helper()
 	var routes, addrs []string
 	for range 3 {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer ln.Close()
-		addrs = append(addrs, ln.Addr().String())
-		routes = append(routes, "nats-route://"+ln.Addr().String())
-		ln.Close()
+		addrs = append(addrs, loopback.Addr(t))
+		routes = append(routes, "nats-route://"+addrs[len(addrs)-1])
 	}
 	var servers []*natsembed.Server
 	for i, addr := range addrs {

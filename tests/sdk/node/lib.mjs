@@ -14,7 +14,7 @@ export const env = {
   appId: need("CARILLON_APP_ID"),
   key: need("CARILLON_KEY"),
   secret: need("CARILLON_SECRET"),
-  hookPort: Number(need("CARILLON_HOOK_PORT")), // where the app's webhooks go
+  hooks: need("CARILLON_HOOKS"), // host:port, where the app's webhooks go
 };
 
 function need(name) {

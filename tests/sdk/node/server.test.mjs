@@ -100,7 +100,8 @@ test("webhooks arrive signed, for what happened on any gateway", async (t) => {
       events.push(...hook.getEvents());
     });
   });
-  await new Promise((ok) => listener.listen(env.hookPort, "127.0.0.1", ok));
+  const [host, port] = env.hooks.split(":");
+  await new Promise((ok) => listener.listen({ host, port }, ok));
   done(() => new Promise((ok) => { listener.close(ok); listener.closeAllConnections(); }));
 
   const app = await application(who);
