@@ -33,7 +33,7 @@ type TestServer struct {
 func Server(t testing.TB, change ...func(*natsembed.Config)) *TestServer {
 	t.Helper()
 	cfg := natsembed.DefaultConfig()
-	cfg.Name, cfg.Dir, cfg.Listen = "natstest", t.TempDir(), loopback.IP(t)+":0"
+	cfg.Name, cfg.Dir, cfg.Listen = "natstest", t.TempDir(), loopback.IP()+":0"
 	cfg.MaxStore, cfg.MaxMemory = 4<<30, 512<<20 // as much as a test may use, whatever the disk says
 	for _, c := range change {
 		c(&cfg)

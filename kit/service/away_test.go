@@ -14,7 +14,7 @@ import (
 // TestAwayWithoutNATS: a node tells the cluster that it has lost NATS, and that it is back.
 func TestAwayWithoutNATS(t *testing.T) {
 	embedded := natsembed.DefaultConfig()
-	embedded.Dir, embedded.Listen = t.TempDir(), loopback.IP(t)+":0"
+	embedded.Dir, embedded.Listen = t.TempDir(), loopback.IP()+":0"
 	srv, err := natsembed.Start(embedded)
 	if err != nil {
 		t.Fatal(err)

@@ -56,10 +56,9 @@ var onlyFrom = []struct {
 	{path: prefix + "kit/natstest", dirs: []string{"kit/natstest", "tests"}, tests: true, reason: "it is for tests"},
 	{path: prefix + "kit/leaktest", dirs: []string{"kit/leaktest", "tests"}, tests: true, reason: "it is for tests"},
 	{path: prefix + "kit/await", dirs: []string{"kit/await", "tests"}, tests: true, reason: "it is for tests"},
-	{path: prefix + "kit/loopback", dirs: []string{"kit/loopback", "kit/natstest", "tests"}, tests: true, reason: "it is for tests"},
 	{path: prefix + "kit/certtest", dirs: []string{"kit/certtest", "tests"}, tests: true, reason: "it is for tests"},
 	{
-		path: "testing", dirs: []string{"kit/natstest", "kit/leaktest", "kit/await", "kit/certtest", "kit/loopback", "tests"}, tests: true,
+		path: "testing", dirs: []string{"kit/natstest", "kit/leaktest", "kit/await", "kit/certtest", "tests"}, tests: true,
 		reason: "it is for tests",
 	},
 }

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/carillon-rt/carillon/kit/loopback"
 	"github.com/carillon-rt/carillon/kit/run"
 	"github.com/carillon-rt/carillon/standalone"
 )
@@ -20,7 +21,7 @@ import (
 type clusterCommand struct {
 	Nodes     int    `default:"3" help:"Nodes, each with every role and a NATS server; streams have a copy on three of them."`
 	Data      string `placeholder:"DIR" help:"Keep configuration, logs and streams here. Default: a new directory that is removed at the end."`
-	FreePorts bool   `help:"Listen on any free ports, so that several clusters fit on this machine."`
+	FreePorts bool   `help:"Listen on free ports of other loopback addresses, so that several clusters fit on this machine."`
 }
 
 const (
@@ -95,7 +96,10 @@ func (c clusterCommand) ports() ([]nodePorts, error) {
 		}
 	}()
 	for i := range all {
-		p := &all[i]
+		p, host := &all[i], "127.0.0.1"
+		if c.FreePorts {
+			host = loopback.IP()
+		}
 		for _, one := range []struct {
 			addr *string
 			port int
@@ -104,7 +108,7 @@ func (c clusterCommand) ports() ([]nodePorts, error) {
 			if c.FreePorts {
 				port = 0
 			}
-			l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+			l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 			if err != nil {
 				return nil, fmt.Errorf("a port of node %d is taken; --free-ports chooses others: %w", i+1, err)
 			}
