@@ -31,7 +31,8 @@ func IP() string {
 func Addr(t interface {
 	Helper()
 	Fatal(args ...any)
-}) string {
+},
+) string {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(IP(), "0"))
 	if err != nil {
