@@ -27,12 +27,14 @@ func IP() string {
 	return own
 }
 
-// Addr returns host:port that nobody listens at; it ends the test if there is none.
-func Addr(t interface {
+// Test is what Addr needs of a testing.TB; programs that import this package don't import testing.
+type Test interface {
 	Helper()
 	Fatal(args ...any)
-},
-) string {
+}
+
+// Addr returns host:port that nobody listens at; it ends the test if there is none.
+func Addr(t Test) string {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(IP(), "0"))
 	if err != nil {
