@@ -57,8 +57,9 @@ var onlyFrom = []struct {
 	{path: prefix + "kit/leaktest", dirs: []string{"kit/leaktest", "tests"}, tests: true, reason: "it is for tests"},
 	{path: prefix + "kit/await", dirs: []string{"kit/await", "tests"}, tests: true, reason: "it is for tests"},
 	{path: prefix + "kit/certtest", dirs: []string{"kit/certtest", "tests"}, tests: true, reason: "it is for tests"},
+	{path: prefix + "gateway/internal/transcript", tests: true, reason: "it is for tests"},
 	{
-		path: "testing", dirs: []string{"kit/natstest", "kit/leaktest", "kit/await", "kit/certtest", "tests"}, tests: true,
+		path: "testing", dirs: []string{"kit/natstest", "kit/leaktest", "kit/await", "kit/certtest", "gateway/internal/transcript", "tests"}, tests: true,
 		reason: "it is for tests",
 	},
 }

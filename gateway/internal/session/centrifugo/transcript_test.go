@@ -1,14 +1,8 @@
 package centrifugo_test
 
 import (
-	"bytes"
 	"encoding/json"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
-	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +12,7 @@ import (
 	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/gateway/internal/session/centrifugo"
+	"github.com/carillon-rt/carillon/gateway/internal/transcript"
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/control"
@@ -25,62 +20,26 @@ import (
 	"github.com/carillon-rt/carillon/proto/presence"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write what the sessions really say into testdata; read the diff before you commit it")
-
-// TestTranscripts plays the scripts in testdata. In a script
+// TestTranscripts plays the scripts in testdata, whose verbs are
 //
-//	app {...}    are the app's settings
+//	app {...}    the app's settings
 //	open         opens a connection; "open uni" one that only listens, "open uni frames" by WebSocket
-//	> {...}      is a message of the client; $(x*200) stands for 200 times x, \n for a newline
-//	= verb ...   is an answer of the host or the time, see (*player).answer
-//	< {...}      is what the client gets
-//	! ...        is what the session asks of its host
-//
-// and the lines with < and ! are what is tested.
+//	> {...}      a message of the client, \n is a newline
+//	= verb ...   an answer of the host or the time, see (*player).answer
 func TestTranscripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) < 8 {
-		t.Fatalf("found %d scripts (%v), expected at least 8", len(files), err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := play(t, string(want))
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(want) {
-				t.Errorf("%s differs:\n%s\n(-rewrite accepts it)", file, firstDifference(string(want), got))
-			}
-		})
-	}
-}
-
-func firstDifference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range min(len(w), len(g)) {
-		if w[i] != g[i] {
-			return fmt.Sprintf("line %d\n%s\nwant %s\ngot  %s", i+1, strings.Join(w[max(0, i-5):i], "\n"), w[i], g[i])
-		}
-	}
-	return fmt.Sprintf("want %d lines, got %d", len(w), len(g))
+	transcript.Compare(t, 8, func(t *testing.T, script string) string {
+		p := &player{Tape: transcript.Tape{T: t}, app: testApp()}
+		return p.Play(script, p.step)
+	})
 }
 
 // player plays one script. It is the session's host.
 type player struct {
-	t    *testing.T
+	transcript.Tape
 	app  app.App
 	d    *codec.Dialect
 	s    *centrifugo.Session
 	now  int64
-	out  []string
-	done bool
 	full bool // Identify says no
 	gap  bool // Live says no
 }
@@ -92,42 +51,13 @@ func testApp() app.App {
 	return app.App{ID: "1001", Keys: []app.Key{{Key: "key"}}, Centrifugo: app.Centrifugo{Enabled: true}}.WithDefaults()
 }
 
-func play(t *testing.T, script string) string {
-	p := &player{t: t, app: testApp()}
-	var b strings.Builder
-	for line := range strings.Lines(script) {
-		line = strings.TrimSuffix(line, "\n")
-		if strings.HasPrefix(line, "<") || strings.HasPrefix(line, "!") {
-			continue
-		}
-		b.WriteString(line + "\n")
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		p.out = nil
-		p.step(line)
-		for _, l := range p.out {
-			b.WriteString(l + "\n")
-		}
-	}
-	return b.String()
-}
-
-var repeated = regexp.MustCompile(`\$\(([^*]*)\*(\d+)\)`)
-
-func (p *player) step(line string) {
-	verb, rest, _ := strings.Cut(line, " ")
-	rest = repeated.ReplaceAllStringFunc(rest, func(s string) string {
-		m := repeated.FindStringSubmatch(s)
-		n, _ := strconv.Atoi(m[2])
-		return strings.Repeat(m[1], n)
-	})
+func (p *player) step(verb, rest string) {
 	switch verb {
 	case "app":
 		p.app = testApp()
-		p.decode(rest, &p.app)
+		p.Decode(rest, &p.app)
 	case "open":
-		p.now, p.done, p.full, p.gap = int64(time.Second), false, false, false
+		p.now, p.Closed, p.full, p.gap = int64(time.Second), false, false, false
 		opt := centrifugo.Options{Transport: "websocket", Random: 3e9, Now: p.now, Headers: map[string]string{"origin": "x"}}
 		p.d = codec.New(codec.JSON)
 		switch rest {
@@ -150,7 +80,7 @@ func (p *player) step(line string) {
 		verb, rest, _ = strings.Cut(rest, " ")
 		p.answer(verb, rest)
 	default:
-		p.t.Fatalf("what is %q?", line)
+		p.T.Fatalf("what is %q?", verb)
 	}
 }
 
@@ -181,56 +111,56 @@ func (p *player) answer(verb, rest string) {
 	switch verb {
 	case "decided":
 		var d authz.Decision
-		p.decode(tail, &d)
-		p.s.Decided(p.number(word), d, p.now)
+		p.Decode(tail, &d)
+		p.s.Decided(p.Number(word), d, p.now)
 	case "attached":
 		p.attached(word, tail)
 	case "published":
 		why := dialect.None
 		if tail != "" {
-			why = reason(p.t, tail)
+			why = p.Reason(tail)
 		}
-		p.s.Published(p.number(word), why, p.now)
+		p.s.Published(p.Number(word), why, p.now)
 	case "presence":
 		var m *centrifugo.Members
 		if tail != "" {
 			var infos []presence.MemberInfo
-			p.decode(tail, &infos)
+			p.Decode(tail, &infos)
 			m = &centrifugo.Members{}
 			for _, i := range infos {
 				m.List = append(m.List, presence.Member(i))
 			}
 		}
-		p.s.PresenceCame(p.number(word), m, p.now)
+		p.s.PresenceCame(p.Number(word), m, p.now)
 	case "history":
-		p.s.HistoryCame(p.number(word), p.stream(tail), p.now)
+		p.s.HistoryCame(p.Number(word), p.stream(tail), p.now)
 	case "at":
 		d, err := time.ParseDuration(rest)
 		if err != nil {
-			p.t.Fatal(err)
+			p.T.Fatal(err)
 		}
 		p.now = int64(d)
 		p.tick()
 	case "operate":
 		var op control.Operation
-		p.decode(rest, &op)
+		p.Decode(rest, &op)
 		p.s.Operate(&op, p.now)
 	case "heard":
 		p.s.Active(p.now)
 	case "lost":
 		p.s.Lost(func(name string) bool { return name == rest })
 	case "shut":
-		p.s.Shut(reason(p.t, rest))
+		p.s.Shut(p.Reason(rest))
 	case "full":
 		p.full = true
 	case "gap":
 		p.gap = true
 	case "channels":
 		for name, state := range p.s.Channels() {
-			p.wish("%s is %s", name, state)
+			p.Wish("%s is %s", name, state)
 		}
 	default:
-		p.t.Fatalf("what is %q?", verb)
+		p.T.Fatalf("what is %q?", verb)
 	}
 }
 
@@ -238,7 +168,7 @@ func (p *player) answer(verb, rest string) {
 func (p *player) entries(words []string) (all []resume.Entry) {
 	for _, w := range words {
 		pos, data, _ := strings.Cut(w, ":")
-		all = append(all, resume.Entry{Position: message.Position(p.number(pos)), Publication: &message.Publication{Kind: message.Event, Data: []byte(data)}})
+		all = append(all, resume.Entry{Position: message.Position(p.Number(pos)), Publication: &message.Publication{Kind: message.Event, Data: []byte(data)}})
 	}
 	return all
 }
@@ -248,7 +178,7 @@ func (p *player) stream(rest string) *centrifugo.Stream {
 	if len(words) < 2 {
 		return nil
 	}
-	h := &centrifugo.Stream{Epoch: words[0], Top: message.Position(p.number(words[1]))}
+	h := &centrifugo.Stream{Epoch: words[0], Top: message.Position(p.Number(words[1]))}
 	h.Entries = p.entries(words[2:])
 	return h
 }
@@ -265,11 +195,11 @@ func (p *player) attached(name, rest string) {
 			Many            int
 			Cached          string
 		}
-		p.decode(rest, &a)
+		p.Decode(rest, &a)
 		place := resume.Place{Epoch: a.Epoch, Position: message.Position(a.Position)}
 		switch {
 		case a.Failed != "":
-			r.Failed, r.Message = reason(p.t, a.Failed), a.Message
+			r.Failed, r.Message = p.Reason(a.Failed), a.Message
 		case a.Cached != "":
 			r.Cached, r.CachedAt = &message.Publication{Kind: message.Event, Data: []byte(a.Cached)}, place
 		default:
@@ -285,40 +215,10 @@ func (p *player) attached(name, rest string) {
 	p.s.Attached(r, p.now)
 }
 
-func (p *player) decode(text string, into any) {
-	d := json.NewDecoder(strings.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		p.t.Fatalf("%s: %v", text, err)
-	}
-}
-
-func (p *player) number(word string) uint32 {
-	n, err := strconv.ParseUint(word, 10, 32)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return uint32(n)
-}
-
-func reason(t *testing.T, name string) dialect.Reason {
-	for _, r := range dialect.Reasons() {
-		if r.String() == name {
-			return r
-		}
-	}
-	t.Fatalf("no reason is called %q", name)
-	return dialect.None
-}
-
 func (p *player) tick() {
 	if next := p.s.Tick(p.now); next > 0 {
-		p.wish("tick at %s", time.Duration(next))
+		p.Wish("tick at %s", time.Duration(next))
 	}
-}
-
-func (p *player) wish(format string, args ...any) {
-	p.out = append(p.out, "! "+fmt.Sprintf(format, args...))
 }
 
 // The host's methods.
@@ -328,32 +228,22 @@ func (p *player) SocketID() string { return "7.1" }
 // SessionID implements centrifugo.Transport.
 func (p *player) SessionID() (node, id string, ok bool) { return "", "", false }
 func (p *player) Unix() int64                           { return start + p.now/int64(time.Second) }
-func (p *player) Wake(at int64)                         { p.wish("wake at %s", time.Duration(at)) }
-
-func (p *player) Send(payload []byte) {
-	if p.done {
-		p.t.Errorf("sent after close: %s", payload)
-	}
-	if !json.Valid(payload) || bytes.ContainsAny(payload, "\n") {
-		p.t.Errorf("sent something that is not JSON: %s", payload)
-	}
-	p.out = append(p.out, "< "+string(payload))
-}
+func (p *player) Wake(at int64)                         { p.Wish("wake at %s", time.Duration(at)) }
 
 func (p *player) Disconnect(why dialect.Reason, code int, text string) {
-	if p.done {
-		p.t.Error("disconnected twice")
+	if p.Closed {
+		p.T.Error("disconnected twice")
 	}
-	p.done = true
-	p.wish("disconnect %d %q (%s)", code, text, why)
+	p.Closed = true
+	p.Wish("disconnect %d %q (%s)", code, text, why)
 	if json.Valid([]byte(text)) {
-		p.t.Errorf("the reason %q is JSON", text)
+		p.T.Errorf("the reason %q is JSON", text)
 	}
 }
 
-func (p *player) Probe() { p.wish("probe") }
+func (p *player) Probe() { p.Wish("probe") }
 
-func (p *player) Refused(why dialect.Reason) { p.wish("counted as %s", why) }
+func (p *player) Refused(why dialect.Reason) { p.Wish("counted as %s", why) }
 
 func (p *player) Attach(channel string, how session.Attach) {
 	var b strings.Builder
@@ -379,26 +269,16 @@ func (p *player) Attach(channel string, how session.Attach) {
 			b.WriteString(" " + f.word)
 		}
 	}
-	p.wish("attach %s%s", channel, b.String())
+	p.Wish("attach %s%s", channel, b.String())
 }
-
-// Connected implements session.Witness: what the client is sent says it.
-func (p *player) Connected() {}
-
-// Unsubscribed implements session.Witness.
-func (p *player) Unsubscribed(channel string, code uint32, reason string) {
-	p.wish("unsubscribed %s %d %q", channel, code, reason)
-}
-
-func (p *player) Detach(channel string) { p.wish("detach %s", channel) }
 
 func (p *player) Live(channel string) bool {
-	p.wish("live %s", channel)
+	p.Wish("live %s", channel)
 	return !p.gap
 }
 
 func (p *player) Identify(user string) bool {
-	p.wish("identify %s", user)
+	p.Wish("identify %s", user)
 	if p.full {
 		p.s.Shut(dialect.UserQuota)
 	}
@@ -406,25 +286,15 @@ func (p *player) Identify(user string) bool {
 }
 
 func (p *player) Decide(call uint32, req any) {
-	p.wish("decide %d %s %s", call, strings.TrimPrefix(fmt.Sprintf("%T", req), "*authz."), line(req))
+	p.Wish("decide %d %s %s", call, strings.TrimPrefix(fmt.Sprintf("%T", req), "*authz."), transcript.Line(req))
 }
 
 func (p *player) Publish(call uint32, pub *message.Publication) {
-	p.wish("publish %d on %s: %s by %s, tags %q, key %q", call, pub.Channel, pub.Data, pub.Info, pub.Tags, pub.IdempotencyKey)
+	p.Wish("publish %d on %s: %s by %s, tags %q, key %q", call, pub.Channel, pub.Data, pub.Info, pub.Tags, pub.IdempotencyKey)
 }
 
-func (p *player) Presence(call uint32, channel string) { p.wish("presence %d of %s", call, channel) }
+func (p *player) Presence(call uint32, channel string) { p.Wish("presence %d of %s", call, channel) }
 
 func (p *player) History(call uint32, q *centrifugo.HistoryQuestion) {
-	p.wish("history %d of %s, which keeps %d", call, q.Channel, q.Keep.Size)
-}
-
-func line(v any) string {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		return err.Error()
-	}
-	return strings.TrimSpace(b.String())
+	p.Wish("history %d of %s, which keeps %d", call, q.Channel, q.Keep.Size)
 }
