@@ -5,7 +5,7 @@ import crypto from "node:crypto";
 import { test } from "node:test";
 import { Centrifuge } from "centrifuge";
 import { Centrifuge as Binary } from "centrifuge/build/protobuf";
-import { env, server, unique, until } from "./lib.mjs";
+import { env, patience, server, unique, until } from "./lib.mjs";
 
 /** As much of EventSource as centrifuge-js uses. */
 class EventSource {
@@ -51,7 +51,7 @@ function token(claims) {
 }
 
 /** Resolves with the next `name` event. */
-const once = (emitter, name, ms = 20_000) => new Promise((ok, fail) => {
+const once = (emitter, name, ms = patience) => new Promise((ok, fail) => {
   const timer = setTimeout(() => fail(new Error(`no event ${name} within ${ms} ms`)), ms);
   emitter.once(name, (context) => { clearTimeout(timer); ok(context); });
 });

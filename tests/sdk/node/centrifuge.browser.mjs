@@ -86,7 +86,7 @@ test("chromium", async (t) => {
     await ann.waitForFunction(() => window.heard.length >= 3);
     assert.deepEqual(await ann.evaluate(() => window.heard), [{ html: "<i>&</i> 🎉" }, 2, 3]);
     await ben.close(); // the page tells nobody
-    await until(async () => (await api(app, "presence_stats", { channel })).num_clients === 1, "only Ann is there", 30_000);
+    await until(async () => (await api(app, "presence_stats", { channel })).num_clients === 1, "only Ann is there");
     await ann.close();
   });
 });

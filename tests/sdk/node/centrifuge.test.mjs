@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { Centrifuge } from "centrifuge";
 import { Centrifuge as Binary } from "centrifuge/build/protobuf";
 import WebSocket from "ws";
-import { clients, connect as connectPusher, env, event, server, subscribe as subscribePusher, unique, until } from "./lib.mjs";
+import { clients, connect as connectPusher, env, event, patience, server, subscribe as subscribePusher, unique, until } from "./lib.mjs";
 
 const text = new TextEncoder();
 const encodings = [
@@ -23,7 +23,7 @@ function token(claims) {
 }
 
 /** Resolves with the next `name` event. */
-const once = (emitter, name, ms = 10_000) => new Promise((ok, fail) => {
+const once = (emitter, name, ms = patience) => new Promise((ok, fail) => {
   const timer = setTimeout(() => fail(new Error(`no event ${name} within ${ms} ms`)), ms);
   emitter.once(name, (context) => { clearTimeout(timer); ok(context); });
 });

@@ -111,7 +111,7 @@ test("all clients hear the same in the same order", async (t) => {
       await new Promise((ok) => setTimeout(ok, 5));
     }
   });
-  const more = async (n, what) => { const want = taken.size + n; await until(() => taken.size >= want, what, 30_000); };
+  const more = async (n, what) => { const want = taken.size + n; await until(() => taken.size >= want, what); };
   await more(100, "publications before");
   await roll();
   await more(100, "publications after");
@@ -119,7 +119,7 @@ test("all clients hear the same in the same order", async (t) => {
   await Promise.all(all);
   await api(app, "publish", { channel, data: { by: "end", n: 0 } });
 
-  await until(() => heard.every((h) => h.some((d) => d.by === "end")), `the end: ${heard.map((h) => h.length)}`, 30_000);
+  await until(() => heard.every((h) => h.some((d) => d.by === "end")), `the end: ${heard.map((h) => h.length)}`);
   const as = (list) => list.map((d) => (d.by ? `${d.by} ${d.n}` : d));
   const first = as(heard[0]);
   for (const [i, list] of heard.entries()) assert.deepEqual(as(list), first, `${names[i]} heard something else than ${names[0]}`);

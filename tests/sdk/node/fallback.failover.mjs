@@ -66,6 +66,6 @@ test("the gateway that has the sessions is killed: nothing is lost, doubled or o
   }, "all have come back", 60_000).catch((err) => { throw new Error(`${err.message}: ${JSON.stringify(all.map(({ name, recovered, lost }) => [name, recovered, lost]))}`); });
   for (let i = 0; i < 5; i++) await publish();
   const want = Array.from({ length: published }, (_, n) => n);
-  await until(() => all.every((h) => h.events.length >= published), "all publications", 20_000);
+  await until(() => all.every((h) => h.events.length >= published), "all publications");
   for (const { name, events, lost } of all) assert.deepEqual({ name, events, lost }, { name, events: want, lost: 0 });
 });

@@ -17,6 +17,13 @@ export const env = {
   hooks: need("CARILLON_HOOKS"), // host:port, where the app's webhooks go
 };
 
+/**
+ * How long, in ms, an event or a condition is waited for: far longer than
+ * anything takes on a busy machine, because only a test that fails waits that
+ * long.
+ */
+export const patience = 30_000;
+
 function need(name) {
   const value = process.env[name];
   if (!value) throw new Error(`${name} is not set: run these tests with make e2e`);
@@ -97,7 +104,7 @@ export async function connect(t, Client, { gateway = 0, app, user, ...options } 
 }
 
 /** Resolves with the arguments of the next `name` event. */
-export function event(emitter, name, accept = () => true, ms = 10_000) {
+export function event(emitter, name, accept = () => true, ms = patience) {
   return new Promise((ok, fail) => {
     const timer = setTimeout(() => { emitter.unbind(name, on); fail(new Error(`no event ${name} within ${ms} ms`)); }, ms);
     function on(data, meta) {
@@ -123,7 +130,7 @@ export async function subscribe(client, name) {
 }
 
 /** Waits until check() returns something true. */
-export async function until(check, what, ms = 10_000) {
+export async function until(check, what, ms = patience) {
   const end = Date.now() + ms;
   for (;;) {
     const value = await check();

@@ -121,7 +121,7 @@ test("the gateway is killed: nothing is lost, doubled or out of order", async (t
   await until(async () => {
     await publish();
     return all.every((h) => h.recovered === 1);
-  }, "all have come back", 20_000);
+  }, "all have come back");
   for (let i = 0; i < 5; i++) await publish();
   const want = Array.from({ length: published }, (_, n) => n);
   await until(() => all.every((h) => h.events.length >= published), "all events");

@@ -16,7 +16,7 @@ import pytest
 
 gateways = os.environ["CARILLON_GATEWAYS"].split(",")
 apps = os.environ["CARILLON_APPS"].split(",")
-patience = 10
+patience = 30
 
 numbers = itertools.count()
 turns = itertools.count()
