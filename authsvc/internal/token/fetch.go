@@ -27,6 +27,9 @@ const (
 	fetchTimeout = 3 * time.Second
 	setBytesMax  = 1 << 20
 	setsMax      = 1000 // of templated addresses
+	// fetchesMax is how many sets are fetched at a time: whoever writes a token
+	// chooses what stands in a templated address.
+	fetchesMax = 32
 )
 
 // Fetcher fetches key sets (RFC 7517) and keeps them. A key id that is not in
@@ -36,6 +39,8 @@ type Fetcher struct {
 	http    *http.Client
 	now     func() time.Time
 	fetched func(ok bool)
+
+	slots chan struct{} // one for each fetch under way
 
 	flights singleflight.Group
 
@@ -54,7 +59,7 @@ type keySet struct {
 
 // NewFetcher makes a fetcher; fetched is told of each try.
 func NewFetcher(client *http.Client, now func() time.Time, fetched func(ok bool)) *Fetcher {
-	return &Fetcher{http: client, now: now, fetched: fetched, sets: map[string]*keySet{}}
+	return &Fetcher{http: client, now: now, fetched: fetched, slots: make(chan struct{}, fetchesMax), sets: map[string]*keySet{}}
 }
 
 // Keys implements KeySets.
@@ -117,6 +122,12 @@ func (f *Fetcher) refresh(ctx context.Context, url string) (*keySet, error) {
 		// Not this caller's context: others wait, too.
 		fetchCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
 		defer cancel()
+		select {
+		case f.slots <- struct{}{}:
+			defer func() { <-f.slots }()
+		case <-fetchCtx.Done():
+			return f.store(url, nil, errBusy)
+		}
 		keys, err := f.fetch(fetchCtx, url)
 		f.fetched(err == nil)
 		return f.store(url, keys, err)
@@ -132,6 +143,8 @@ func (f *Fetcher) refresh(ctx context.Context, url string) (*keySet, error) {
 	}
 }
 
+var errBusy = errors.New("fetch key set: too many others are being fetched")
+
 func (f *Fetcher) store(url string, keys []jose.JSONWebKey, err error) (*keySet, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -144,13 +157,22 @@ func (f *Fetcher) store(url string, keys []jose.JSONWebKey, err error) (*keySet,
 		}
 	}
 	if old == nil && len(f.sets) >= setsMax {
-		for other := range f.sets { // any: the address of a set is cheap to fetch again
-			delete(f.sets, other)
-			break
-		}
+		f.forget()
 	}
 	f.sets[url] = set
 	return set, nil
+}
+
+// forget drops a set, one without keys if there is one: tokens that anybody
+// may have written fill in addresses where there are none. It needs mu.
+func (f *Fetcher) forget() {
+	var some string
+	for url, set := range f.sets {
+		if some = url; set.loaded.IsZero() {
+			break
+		}
+	}
+	delete(f.sets, some)
 }
 
 func (f *Fetcher) fetch(ctx context.Context, url string) ([]jose.JSONWebKey, error) {

@@ -6,8 +6,10 @@ import (
 	"crypto/rsa"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -122,6 +124,77 @@ func TestKeysRotate(t *testing.T) {
 	check("old key is gone, perhaps", one, "1", authz.Unavailable, 6)
 	clock.pass(retryAfter)
 	check("old key is gone", one, "1", authz.BadToken, 7)
+}
+
+// Keys that are in the settings say nothing of a token that another may have
+// signed, which can't be had now.
+func TestIssuerAwayBesideOwnKeys(t *testing.T) {
+	leaktest.Check(t)
+	from := newIssuer(t)
+	f, clock := fetcher(t)
+	ownPublic, own := edKey(t)
+	public, private := edKey(t)
+	v := verifier(t, app.Token{JWKSURL: from.URL, PublicKeys: []string{pemOf(t, ownPublic)}}, f)
+	from.publish(t, jose.JSONWebKey{Key: public, KeyID: "1"})
+	from.status.Store(http.StatusInternalServerError)
+	claims := jwt.MapClaims{"sub": "7"}
+	good := func(name string, key ed25519.PrivateKey, id string) {
+		t.Helper()
+		if _, err := v.Connection(t.Context(), sign(t, "EdDSA", key, claims, id)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	good("own key", own, "")
+	expect(t, "key of the issuer that is away", v, sign(t, "EdDSA", private, claims, "1"), authz.Unavailable)
+	from.status.Store(http.StatusOK)
+	clock.pass(retryAfter)
+	good("key of the issuer", private, "1")
+	_, nobody := edKey(t)
+	expect(t, "nobody's key", v, sign(t, "EdDSA", nobody, claims, "1"), authz.BadToken)
+}
+
+// Tokens that name issuers that are none cost real ones neither their keys nor
+// more than some requests at a time.
+func TestManyIssuers(t *testing.T) {
+	leaktest.Check(t)
+	var most, now, asked atomic.Int32
+	public, _ := edKey(t)
+	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: public, KeyID: "1"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/real" {
+			asked.Add(1)
+			_, _ = w.Write(set)
+			return
+		}
+		for n := now.Add(1); n > most.Load(); {
+			most.Store(n)
+		}
+		runtime.Gosched()
+		now.Add(-1)
+		http.NotFound(w, r)
+	}))
+	defer srv.Close()
+	f, _ := fetcher(t)
+	if _, err := f.Keys(t.Context(), srv.URL+"/real", "1"); err != nil {
+		t.Fatal(err)
+	}
+	var wait sync.WaitGroup
+	for i := range 3 * setsMax {
+		wait.Go(func() { _, _ = f.Keys(t.Context(), fmt.Sprint(srv.URL, "/", i), "1") })
+	}
+	wait.Wait()
+	if n := most.Load(); n > fetchesMax {
+		t.Errorf("%d requests at a time, want up to %d", n, fetchesMax)
+	}
+	if keys, err := f.Keys(t.Context(), srv.URL+"/real", "1"); err != nil || len(keys) != 1 || asked.Load() != 1 {
+		t.Errorf("the real issuer's keys: %d, %v, fetched %d times", len(keys), err, asked.Load())
+	}
+	if n := len(f.sets); n > setsMax {
+		t.Errorf("%d sets are kept, want up to %d", n, setsMax)
+	}
 }
 
 // One fetch serves all who wait for it.

@@ -12,48 +12,35 @@ import (
 	"regexp"
 
 	"github.com/golang-jwt/jwt/v5"
-
-	"github.com/carillon-rt/carillon/proto/authz"
 )
 
 // rsaBitsMin is the shortest RSA key that counts.
 const rsaBitsMin = 1024
 
-// keys lists the keys that may have signed t. Each way of signing has keys of
-// its own kind: a public key is never a secret of HS256.
-func (v *Verifier) keys(ctx context.Context, t *jwt.Token, c *claims) (any, error) {
-	var set jwt.VerificationKeySet
+// keys lists the keys that may have signed t; all is false if there may be
+// more, which can't be had now. Each way of signing has keys of its own kind: a
+// public key is never a secret of HS256.
+func (v *Verifier) keys(ctx context.Context, t *jwt.Token, c *claims) (set jwt.VerificationKeySet, all bool, err error) {
 	if _, ok := t.Method.(*jwt.SigningMethodHMAC); ok {
 		for _, secret := range []string{v.settings.HMACSecret, v.settings.Previous(v.now())} {
 			if secret != "" {
 				set.Keys = append(set.Keys, []byte(secret))
 			}
 		}
-		return orNone(set)
+		return set, true, nil
 	}
 	set.Keys = appendFitting(set.Keys, t.Method, v.public)
 	if v.settings.JWKSURL == "" {
-		return orNone(set)
+		return set, true, nil
 	}
 	url, err := v.setURL(c)
 	if err != nil {
-		return nil, err
+		return set, true, err
 	}
 	id, _ := t.Header["kid"].(string)
 	published, err := v.sets.Keys(ctx, url, id)
-	if err != nil && len(set.Keys) == 0 {
-		return nil, &Error{authz.Unavailable, "the issuer's keys can't be had now, try again"}
-	}
 	set.Keys = appendFitting(set.Keys, t.Method, published)
-	return orNone(set)
-}
-
-// orNone: no key at all verifies nothing.
-func orNone(set jwt.VerificationKeySet) (any, error) {
-	if len(set.Keys) == 0 {
-		return nil, errors.New("no key of that kind")
-	}
-	return set, nil
+	return set, err == nil, nil
 }
 
 func appendFitting(to []jwt.VerificationKey, method jwt.SigningMethod, keys []any) []jwt.VerificationKey {

@@ -98,14 +98,22 @@ func (v *Verifier) verify(ctx context.Context, raw string) (*claims, error) {
 	case len(raw) > bytesMax:
 		return nil, bad("the token has %d bytes, at most %d are read", len(raw), bytesMax)
 	}
-	c := &claims{}
-	_, err := v.parser.ParseWithClaims(raw, c, func(t *jwt.Token) (any, error) { return v.keys(ctx, t, c) })
+	c, all := &claims{}, true
+	_, err := v.parser.ParseWithClaims(raw, c, func(t *jwt.Token) (_ any, err error) {
+		var set jwt.VerificationKeySet
+		if set, all, err = v.keys(ctx, t, c); err == nil && len(set.Keys) == 0 {
+			err = errors.New("no key of that kind") // which verifies nothing
+		}
+		return set, err
+	})
 	var own *Error
 	switch {
 	case errors.As(err, &own):
 		return nil, own
 	case errors.Is(err, jwt.ErrTokenMalformed):
 		return nil, bad("the token is not a JSON web token with the claims that it should have")
+	case !all && (errors.Is(err, jwt.ErrTokenUnverifiable) || errors.Is(err, jwt.ErrTokenSignatureInvalid)):
+		return nil, &Error{authz.Unavailable, "the issuer's keys can't be had now, try again"}
 	case errors.Is(err, jwt.ErrTokenUnverifiable), errors.Is(err, jwt.ErrTokenSignatureInvalid):
 		return nil, bad("the token is not signed with a key of this app, or not in one of the ways %v", methods)
 	}
