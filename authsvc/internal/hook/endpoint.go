@@ -189,9 +189,20 @@ func (e *endpoint) complain(call *Call, f *Failure) {
 		"outcome", f.Outcome, "err", f.Err, "not_logged", silent)
 }
 
-// Malformed reports an answer that could be read and makes no sense.
+// keeps says whether answers to questions of that kind are cached.
+func (e *endpoint) keeps(kind Kind) bool {
+	return e.settings.Cache > 0 && (kind == Connect || kind == Subscribe)
+}
+
+// Malformed reports an answer that could be read and makes no sense. It is not
+// kept.
 func (c *Client) Malformed(call *Call, why error) {
 	e := c.endpoint(call)
+	if e.keeps(call.Kind) {
+		if k, err := e.question(call); err == nil {
+			c.answers.drop(k)
+		}
+	}
 	e.count(malformed)
 	e.complain(call, &Failure{malformed, why})
 }

@@ -3,6 +3,7 @@ package hook
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -172,6 +173,74 @@ func TestCache(t *testing.T) {
 		changed.IncludeMeta = true
 		h = &changed
 		check("other settings", ask(Subscribe, "c1", "7", "a"), "none", 12)
+	}
+}
+
+// An answer is not kept for longer than what it gives, nor when it makes no
+// sense: clients that come back would get the same again and again.
+func TestCacheEnds(t *testing.T) {
+	w := newWorld(t)
+	for way, b := range w.backends {
+		h := &app.Hook{Name: way, URL: b.url, Cache: time.Minute}
+		ask := func(step string, kind Kind, requests int) {
+			t.Helper()
+			before := len(b.requests())
+			c, out := connectCall(h), Answer(&Response[ConnectResult]{})
+			if kind == Subscribe {
+				c.Kind, c.Request, out = kind, &SubscribeRequest{Channel: "x"}, &Response[SubscribeResult]{}
+			}
+			if err := w.client.Ask(t.Context(), c, out); err != nil || len(b.requests()) != before+requests {
+				t.Errorf("%s, %s: %d requests, want %d; %v", way, step, len(b.requests())-before, requests, err)
+			}
+			if step == "nonsense" {
+				w.client.Malformed(c, errors.New(step))
+			}
+		}
+		for _, c := range []struct {
+			kind Kind
+			body string
+		}{
+			{Subscribe, `{"result":{"expire_at":%d}}`},
+			{Connect, `{"result":{"expire_at":%d}}`},
+			{Connect, `{"result":{"subs":{"a":{"expire_at":%d},"b":{}}}}`},
+		} {
+			b.says(reply{body: fmt.Sprintf(c.body, w.client.now().Add(20*time.Second).Unix())})
+			ask("good for 20 s", c.kind, 1)
+			ask("which is kept", c.kind, 0)
+			w.pass(20 * time.Second)
+			ask("it has expired", c.kind, 1)
+			w.pass(time.Minute)
+		}
+		b.says(reply{body: `{"result":{}}`})
+		ask("nonsense", Subscribe, 1)
+		ask("is asked again", Subscribe, 1)
+	}
+}
+
+// All answers together are bounded, however large they are and many ask.
+func TestCacheIsBounded(t *testing.T) {
+	w := newWorld(t)
+	b := w.backends["http"]
+	b.says(reply{body: `{"result":{"data":"` + strings.Repeat("x", answerBytesMax/2) + `"}}`})
+	h := &app.Hook{Name: "x", URL: b.url, Cache: time.Minute}
+	ask := func(user int) {
+		t.Helper()
+		c := &Call{App: "1", Hook: h, Kind: Subscribe, Client: &authz.Client{}, Request: &SubscribeRequest{User: fmt.Sprint(user), Channel: "x"}}
+		if err := w.client.Ask(t.Context(), c, &Response[SubscribeResult]{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const many = 2*answersBytesMax/answerBytesMax + 5
+	for user := range many {
+		ask(user)
+	}
+	if n := w.client.answers.bytes; n > answersBytesMax || n < answersBytesMax/2 {
+		t.Errorf("%d bytes are kept, want up to %d", n, answersBytesMax)
+	}
+	ask(many - 1)
+	ask(0)
+	if n := len(b.requests()); n != many+1 {
+		t.Errorf("%d requests, want %d: the newest is kept, the oldest not", n, many+1)
 	}
 }
 

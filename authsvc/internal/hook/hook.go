@@ -16,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/singleflight"
@@ -28,8 +27,6 @@ import (
 const (
 	// answerBytesMax is the length of the longest answer that is read.
 	answerBytesMax = 1 << 20
-	// answersKept bounds the cached answers of all hooks.
-	answersKept = 10_000
 	// inLine is how many questions may wait for each one that is asked.
 	inLine = 16
 )
@@ -51,7 +48,7 @@ type Client struct {
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *metrics
-	answers *lru.Cache[[sha256.Size]byte, answer]
+	answers *answers
 	flights singleflight.Group
 
 	mu sync.RWMutex
@@ -61,20 +58,10 @@ type Client struct {
 
 type name struct{ app, hook string }
 
-// answer is a cached one.
-type answer struct {
-	body  []byte
-	until time.Time
-}
-
 // New makes a client; nc may be nil.
 func New(nc *nats.Conn, log *slog.Logger, reg prometheus.Registerer, now func() time.Time) *Client {
-	answers, err := lru.New[[sha256.Size]byte, answer](answersKept)
-	if err != nil {
-		panic("hook: " + err.Error()) // the size is a constant
-	}
 	return &Client{
-		http: newHTTPClient(), nc: nc, log: log, now: now, metrics: newMetrics(reg), answers: answers,
+		http: newHTTPClient(), nc: nc, log: log, now: now, metrics: newMetrics(reg), answers: newAnswers(),
 		endpoints: map[name]*endpoint{},
 	}
 }
@@ -123,10 +110,15 @@ func (c *Client) Ask(ctx context.Context, call *Call, out Answer) error {
 }
 
 // Answer is a *Response.
-type Answer interface{ Verdict() *authz.Verdict }
+type Answer interface {
+	Verdict() *authz.Verdict
+	// goodUntil is when the first of what it gives expires, in Unix seconds; 0
+	// is never.
+	goodUntil() int64
+}
 
 func (c *Client) ask(ctx context.Context, e *endpoint, call *Call, out Answer) error {
-	kept := e.settings.Cache > 0 && (call.Kind == Connect || call.Kind == Subscribe)
+	kept := e.keeps(call.Kind)
 	if !kept && call.Kind != CacheEmpty {
 		body, err := e.roundTrip(ctx, call)
 		if err != nil {
@@ -134,16 +126,16 @@ func (c *Client) ask(ctx context.Context, e *endpoint, call *Call, out Answer) e
 		}
 		return e.decode(body, out)
 	}
-	key, err := e.question(call)
+	k, err := e.question(call)
 	if err != nil {
 		return err
 	}
-	if known, ok := c.answers.Get(key); kept && ok && c.now().Before(known.until) {
+	if body, ok := c.answers.get(k, c.now()); ok {
 		e.count(fromCache)
-		return e.decode(known.body, out)
+		return e.decode(body, out)
 	}
 	// A crowd's questions about one channel are one, too.
-	done := c.flights.DoChan(string(key[:]), func() (any, error) {
+	done := c.flights.DoChan(string(k[:]), func() (any, error) {
 		return e.roundTrip(context.WithoutCancel(ctx), call) // others wait for it, too
 	})
 	select {
@@ -156,7 +148,7 @@ func (c *Client) ask(ctx context.Context, e *endpoint, call *Call, out Answer) e
 			return err
 		}
 		if v := out.Verdict(); kept && (v == nil || !v.Temporary) {
-			c.answers.Add(key, answer{body, c.now().Add(e.settings.Cache)})
+			c.keep(k, e, body, out)
 		}
 		return nil
 	case <-ctx.Done():
@@ -164,33 +156,42 @@ func (c *Client) ask(ctx context.Context, e *endpoint, call *Call, out Answer) e
 	}
 }
 
+// keep caches an answer, for no longer than what it gives.
+func (c *Client) keep(k key, e *endpoint, body []byte, out Answer) {
+	until := c.now().Add(e.settings.Cache)
+	if at := out.goodUntil(); at > 0 && at < until.Unix() {
+		until = time.Unix(at, 0)
+	}
+	c.answers.keep(k, body, until)
+}
+
 // endpoint finds the endpoint of a call's hook. Settings that have changed
 // make a new one.
 func (c *Client) endpoint(call *Call) *endpoint {
-	key := name{call.App, call.Hook.Name}
+	of := name{call.App, call.Hook.Name}
 	c.mu.RLock()
-	e := c.endpoints[key]
+	e := c.endpoints[of]
 	c.mu.RUnlock()
 	if e != nil && e.is(call.Hook) {
 		return e
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if e = c.endpoints[key]; e != nil && e.is(call.Hook) {
+	if e = c.endpoints[of]; e != nil && e.is(call.Hook) {
 		return e
 	}
 	if e != nil {
 		if err := e.transport.close(); err != nil {
-			c.log.Warn("close a hook whose settings have changed", "app", key.app, "hook", key.hook, "err", err)
+			c.log.Warn("close a hook whose settings have changed", "app", of.app, "hook", of.hook, "err", err)
 		}
 	}
-	e = c.newEndpoint(key, call.Hook)
-	c.endpoints[key] = e
+	e = c.newEndpoint(of, call.Hook)
+	c.endpoints[of] = e
 	return e
 }
 
 // question names what a call asks: which connection it is about is left out.
-func (e *endpoint) question(call *Call) (sum [sha256.Size]byte, err error) {
+func (e *endpoint) question(call *Call) (sum key, err error) {
 	from := call.Request.from()
 	client, transport := from.Client, from.Transport
 	from.Client, from.Transport = "", ""
@@ -207,7 +208,7 @@ func (e *endpoint) question(call *Call) (sum [sha256.Size]byte, err error) {
 	fmt.Fprintf(h, "%q %q %q %d %d ", e.name.app, e.name.hook, call.Kind, len(body), e.generation)
 	h.Write(body)
 	h.Write(headers)
-	return [sha256.Size]byte(h.Sum(nil)), nil
+	return key(h.Sum(nil)), nil
 }
 
 // is says whether the endpoint was made for these settings.

@@ -166,6 +166,13 @@ func (r *Response[T]) Verdict() *authz.Verdict {
 	return nil
 }
 
+func (r *Response[T]) goodUntil() int64 {
+	if g, ok := any(r.Result).(interface{ goodUntil() int64 }); ok && r.Result != nil {
+		return g.goodUntil()
+	}
+	return 0
+}
+
 // ConnectResult says who connected.
 type ConnectResult struct {
 	User     string                 `json:"user,omitempty" pb:"1"`
@@ -179,6 +186,16 @@ type ConnectResult struct {
 	Meta     json.RawMessage        `json:"meta,omitempty" pb:"9"`
 }
 
+func (r *ConnectResult) goodUntil() int64 {
+	first := max(r.ExpireAt, 0)
+	for _, sub := range r.Subs {
+		if sub != nil && sub.ExpireAt > 0 && (first == 0 || sub.ExpireAt < first) {
+			first = sub.ExpireAt
+		}
+	}
+	return first
+}
+
 // Granting is what a subscription is given.
 type Granting struct {
 	ExpireAt int64           `json:"expire_at,omitempty" pb:"1"`
@@ -188,6 +205,8 @@ type Granting struct {
 	B64Data  string          `json:"b64data,omitempty" pb:"5"`
 	Override *grant.Override `json:"override,omitempty" pb:"6"`
 }
+
+func (g *Granting) goodUntil() int64 { return g.ExpireAt }
 
 // SubOptions are those of one subscription of a connect result. The filter is
 // known so that it is not overlooked: it is not supported, and without it the
