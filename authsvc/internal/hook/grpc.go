@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -107,16 +108,25 @@ func (t *grpcTransport) send(ctx context.Context, kind Kind, body []byte, header
 		return reply, nil
 	}
 	// The status's message is the application's and may be long.
-	code := gstatus.Code(err)
-	err = fmt.Errorf("it answered %s: %.200s", code, gstatus.Convert(err).Message())
+	code, text := gstatus.Code(err), gstatus.Convert(err).Message()
+	err = fmt.Errorf("it answered %s: %.200s", code, text)
 	switch code {
 	case codes.DeadlineExceeded:
 		return nil, &Failure{timeout, err}
-	case codes.Unavailable, codes.ResourceExhausted:
+	case codes.ResourceExhausted:
+		if strings.HasPrefix(text, tooLarge) {
+			return nil, &Failure{malformed, err}
+		}
+		return nil, &Failure{overloaded, err}
+	case codes.Unavailable:
 		return nil, &Failure{overloaded, err}
 	}
 	return nil, &Failure{status, err}
 }
+
+// tooLarge begins what gRPC says of a message over a limit, with the code that
+// servers refuse with when they have too much to do. It is not that.
+const tooLarge = "grpc: received message larger than max"
 
 // bytesCodec passes messages as they are encoded.
 type bytesCodec struct{}
