@@ -251,7 +251,13 @@ func (s *Service) wait(ctx context.Context, e *endpoint, reply string, start tim
 }
 
 func (s *Service) settle(e *endpoint, reply string, start time.Time, d authz.Decision, outcome string) {
-	if err := s.reply(reply, d); err != nil {
+	err := s.reply(reply, d)
+	if errors.Is(err, nats.ErrMaxPayload) { // of what the application wants to be given on
+		s.log.Warn("a decision is too large for NATS (max_payload), it is made no answer", "outcome", outcome)
+		d = authz.Refuse(authz.Unavailable, "the application's answer is too large to be passed on")
+		outcome, err = string(d.Reason), s.reply(reply, d)
+	}
+	if err != nil {
 		s.metrics.lost.Inc()
 		s.log.Warn("answer lost", "err", err)
 	}

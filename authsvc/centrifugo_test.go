@@ -58,6 +58,10 @@ func newBackend(t testing.TB) *backend {
 		case "connect":
 			_, _ = io.WriteString(w, `{"result":{"user":"`+r.Header.Get("X-User")+`"}}`)
 		case "rpc":
+			if r.Header.Get("X-User") == "large" {
+				_, _ = io.WriteString(w, `{"result":{"data":"`+strings.Repeat("x", 1000<<10)+`"}}`)
+				return
+			}
 			_, _ = io.WriteString(w, `{"result":{"data":`+string(body)+`}}`)
 		default:
 			_, _ = io.WriteString(w, `{"error":{"code":1000,"message":"`+kind+`"}}`)
@@ -137,6 +141,19 @@ func TestCentrifugoEndpoints(t *testing.T) {
 		if d := ask(t, nc, subj, []byte("not JSON")); d.Allow || d.Reason != authz.BadData {
 			t.Errorf("malformed request to %s: %+v", subj, d)
 		}
+	}
+}
+
+// An answer that a hook may give and NATS can't carry to the gateway is none,
+// and that is said at once.
+func TestAnswerTooLargeForNATS(t *testing.T) {
+	leaktest.Check(t)
+	srv, b := natstest.Server(t), newBackend(t)
+	start(t, srv, "a", of(t, b.app()))
+	c := authz.Client{App: "1", ID: "c1", Encoding: "json", Headers: map[string]string{"x-user": "large"}}
+	d := ask(t, srv.Conns(t).Req, subject.AuthRPC, request(t, authz.RPC{Client: c, Method: "m"}))
+	if d.Allow || d.Reason != authz.Unavailable || !d.Temporary || len(d.Reply) > 0 {
+		t.Errorf("%+v", d)
 	}
 }
 
