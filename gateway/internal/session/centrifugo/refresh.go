@@ -142,6 +142,8 @@ func (c command) refreshSubscription(name string, now int64) {
 	c.s.decide(&authz.SubRefresh{Client: c.s.about(), Channel: name}, c.id, func(d *authz.Decision, now int64) {
 		i := c.s.subs.Find(name)
 		switch {
+		case d.Verdict != nil && d.Verdict.Disconnect:
+			c.denied(d)
 		case i < 0 || c.s.subs.Rows[i].state != session.Live || !d.Allow && d.Temporary:
 		case !d.Allow || d.Grant == nil || past(c.s.host, d.Grant.ExpireAt):
 			c.s.end(i, codec.UnsubscribedExpired)
