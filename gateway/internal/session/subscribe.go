@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -92,7 +93,7 @@ func (s *Session) Authorized(id uint32, d authz.Decision, wish *resume.Wish, _ i
 	}
 	sub := &s.subs.Rows[i]
 	if !d.Allow {
-		s.drop(i, reasonOf(&d), d.Message)
+		s.denied(i, &d)
 		return
 	}
 	var member *presence.Member
@@ -110,6 +111,21 @@ func (s *Session) Authorized(id uint32, d authz.Decision, wish *resume.Wish, _ i
 	}
 	sub.state = Attaching
 	s.attach(sub, member, wish)
+}
+
+// denied ends a pending subscription that was refused, or the connection if
+// that is what the application wants, and tells the client in its words.
+func (s *Session) denied(i int, d *authz.Decision) {
+	switch v := d.Verdict; {
+	case v == nil:
+		s.drop(i, reasonOf(d), d.Message)
+	case !v.Disconnect:
+		s.drop(i, reasonOf(d), cmp.Or(v.Text, d.Message))
+	case v.Code%1000 < 500: // 3000 to 3499, 4000 to 4499: clients come back
+		s.shut(dialect.ByApp, v.Text)
+	default:
+		s.shut(dialect.Terminated, v.Text)
+	}
 }
 
 func reasonOf(d *authz.Decision) dialect.Reason {

@@ -104,6 +104,7 @@ func (p *player) message(payload string) {
 //
 //	= allow ID [USER]        the authorization service says yes; USER is an authz.User
 //	= refuse ID REASON TEXT
+//	= verdict ID VERDICT     a hook's own answer, an authz.Verdict
 //	= signed-in USER / = not-signed-in REASON TEXT
 //	= attached CHANNEL [members MEMBERS] [cached DATA] [resume ANSWER] [both MEMBERS ANSWER] [failed REASON TEXT]
 //	= watching [USER...]     those that are online
@@ -120,6 +121,10 @@ func (p *player) answer(verb, rest string) {
 		p.s.Authorized(p.Number(word), p.decision(tail), p.resume, p.now)
 	case "refuse":
 		p.s.Authorized(p.Number(word), refusal(tail), p.resume, p.now)
+	case "verdict":
+		d := refusal("forbidden the application refused it")
+		p.Decode(tail, &d.Verdict)
+		p.s.Authorized(p.Number(word), d, p.resume, p.now)
 	case "signed-in":
 		p.s.SignInDecided(p.decision(rest), p.now)
 	case "not-signed-in":
