@@ -284,6 +284,9 @@ func BatchBytes(payloadMax int64) int {
 // IdempotencyKeyMax is the length limit of an idempotency key in bytes.
 const IdempotencyKeyMax = 128
 
+// TagsMax is how many tags a publication may have.
+const TagsMax = 64
+
 // Errors of Batch.
 var (
 	ErrVersion = errors.New("message: batch of an unknown version")

@@ -31,8 +31,6 @@ const (
 	// ChannelsMax is the channels of one answer, HistoryMax the publications.
 	ChannelsMax = 20_000
 	HistoryMax  = 10_000
-	// TagsMax is the tags of a publication.
-	TagsMax = 64
 	// atOnce is how many commands of a parallel batch run at a time.
 	atOnce = 16
 )

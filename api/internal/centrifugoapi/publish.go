@@ -127,8 +127,8 @@ func (c *Core) publication(ctx context.Context, a *app.App, content *Content) (m
 		return message.Publication{}, notAvailable("version is not supported: publications are delivered in the order of their arrival")
 	case len(data) > a.Limits.EventBytes:
 		return message.Publication{}, limitExceeded("data has %d bytes, app %s allows %d (limits.event_bytes)", len(data), a.ID, a.Limits.EventBytes)
-	case len(content.Tags) > TagsMax:
-		return message.Publication{}, limitExceeded("%d tags, at most %d are allowed", len(content.Tags), TagsMax)
+	case len(content.Tags) > message.TagsMax:
+		return message.Publication{}, limitExceeded("%d tags, at most %d are allowed", len(content.Tags), message.TagsMax)
 	case len(content.IdempotencyKey) > message.IdempotencyKeyMax:
 		return message.Publication{}, limitExceeded("idempotency_key has %d bytes, at most %d are allowed",
 			len(content.IdempotencyKey), message.IdempotencyKeyMax)

@@ -2,6 +2,7 @@ package decide_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -399,6 +400,8 @@ func TestPublish(t *testing.T) {
 		{name: "hook is away, granted", channel: "hooked:1", granted: true, want: "unavailable"},
 		{name: "hook gives too much", channel: "hooked:1", answer: `{"result":{"data":"` + strings.Repeat("x", 11<<10) + `"}}`, want: "unavailable"},
 		{name: "hook gives binary", channel: "hooked:1", answer: `{"result":{"b64data":"AAE="}}`, want: "unavailable"},
+		{name: "hook gives too long a key", channel: "hooked:1", answer: `{"result":{"idempotency_key":"` + strings.Repeat("x", 129) + `"}}`, want: "unavailable"},
+		{name: "hook gives too many tags", channel: "hooked:1", answer: `{"result":{"tags":{"0":""` + manyTags(64) + `}}}`, want: "unavailable"},
 	} {
 		p := &application{answers: map[hook.Kind]string{hook.Publish: c.answer}}
 		d := deciderOn(centrifugo(t, nil), p).Publish(t.Context(), &authz.Publish{
@@ -409,6 +412,15 @@ func TestPublish(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", c.name, *d.Edited, c.edited)
 		}
 	}
+}
+
+// manyTags are n members of a JSON object that has some.
+func manyTags(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, `,"t%d":""`, i)
+	}
+	return b.String()
 }
 
 func TestRPC(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"github.com/carillon-rt/carillon/proto/app"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/message"
 )
 
 // Publish decides whether a connection may publish, and what: the policy's
@@ -70,6 +71,10 @@ func (d *Decider) publishByHook(ctx context.Context, a *app.App, h *app.Hook, re
 		return d.nonsense(c, fmt.Errorf("data: %w", err))
 	case len(data) > limit:
 		return d.nonsense(c, fmt.Errorf("data of %d bytes, at most %d are allowed", len(data), limit))
+	case len(r.Tags) > message.TagsMax:
+		return d.nonsense(c, fmt.Errorf("%d tags, at most %d are allowed", len(r.Tags), message.TagsMax))
+	case len(r.IdempotencyKey) > message.IdempotencyKeyMax:
+		return d.nonsense(c, fmt.Errorf("an idempotency_key of %d bytes, at most %d are allowed", len(r.IdempotencyKey), message.IdempotencyKeyMax))
 	}
 	return authz.Decision{Allow: true, Edited: &authz.Edited{
 		Data: data, Tags: r.Tags, SkipHistory: r.SkipHistory, IdempotencyKey: r.IdempotencyKey, Delta: r.Delta,
