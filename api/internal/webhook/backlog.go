@@ -14,12 +14,16 @@ const (
 	pauseMax = 15 * time.Second
 	// retryAfterMax bounds the pause that an endpoint may ask for.
 	retryAfterMax = time.Minute
+	// batchBytesMax bounds the events of one request, unless it has but one:
+	// NATS carries 1 MiB, and so do many proxies in front of receivers.
+	batchBytesMax = 256 << 10
 )
 
 // item is one event on its way to one endpoint.
 type item struct {
 	held     *held
 	event    hook.Event
+	size     int // of the event in the work queue
 	arrived  time.Time
 	due      time.Time
 	order    uint64 // of arrival, for events that are due at the same moment
@@ -81,7 +85,10 @@ func (b *backlog) take(now time.Time) []*item {
 		return nil
 	}
 	var items []*item
-	for len(b.waiting) > 0 && len(items) < most && !b.waiting[0].due.After(ready) {
+	for bytes := 0; len(b.waiting) > 0 && len(items) < most && !b.waiting[0].due.After(ready); {
+		if bytes += b.waiting[0].size; bytes > batchBytesMax && len(items) > 0 {
+			break
+		}
 		items = append(items, heap.Pop(&b.waiting).(*item)) //nolint:forcetypeassert // the heap holds nothing else
 	}
 	if len(items) > 0 {

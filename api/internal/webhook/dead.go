@@ -33,7 +33,7 @@ func (s *Service) bury(ctx context.Context, appID, endpoint string, it *item) er
 	msg := &nats.Msg{Subject: subject.DeadHook(appID), Data: data, Header: nats.Header{
 		hook.EndpointHeader: {endpoint}, hook.ErrorHeader: {it.last}, hook.AttemptsHeader: {strconv.Itoa(it.attempts)},
 	}}
-	id := fmt.Sprintf("dead-%s-%d-%d", endpoint, it.held.seq, it.event.TimeMs)
+	id := fmt.Sprintf("dead-%s-%d-%d", endpoint, it.held.at.seq, it.event.TimeMs)
 	if _, err := s.js.PublishMsg(ctx, msg, jetstream.WithMsgID(id)); err != nil {
 		return fmt.Errorf("publish to %s: %w", msg.Subject, err)
 	}

@@ -30,16 +30,17 @@ type endpoint struct {
 	burying bool
 }
 
-func newEndpoint(svc *Service, app, id string, batch bool) *endpoint {
+func newEndpoint(svc *Service, app, id string) *endpoint {
 	return &endpoint{
 		svc: svc, app: app, id: id, wake: make(chan struct{}, 1),
-		backlog: backlog{cfg: &svc.cfg, batch: batch, rand: rand.Float64},
+		backlog: backlog{cfg: &svc.cfg, rand: rand.Float64},
 	}
 }
 
-// push hands an event over.
-func (e *endpoint) push(it *item) {
+// push hands an event over; batch is whether the endpoint takes batches now.
+func (e *endpoint) push(it *item, batch bool) {
 	e.mu.Lock()
+	e.backlog.batch = batch
 	kept := e.backlog.push(it, time.Now())
 	e.mu.Unlock()
 	if !kept {

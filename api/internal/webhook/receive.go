@@ -25,10 +25,17 @@ const (
 	drainTimeout = time.Second
 )
 
+// place is where an event is in the queue. A queue that was lost begins anew
+// with 1, at another time.
+type place struct {
+	seq    uint64
+	stored int64
+}
+
 // held is an event taken from the queue, until all endpoints that want it are done with it.
 type held struct {
 	svc *Service
-	seq uint64
+	at  place
 	// left counts the endpoints that are not done. atomic
 	left atomic.Int32
 	// msg is guarded by Service.mu: a redelivery replaces it.
@@ -130,12 +137,12 @@ func (s *Service) take(ctx context.Context, msg jetstream.Msg) {
 		s.report(msg.Ack())
 		return
 	}
-	h := s.hold(meta.Sequence.Stream, msg, len(ids))
+	h := s.hold(place{meta.Sequence.Stream, meta.Timestamp.UnixNano()}, msg, len(ids))
 	if h == nil {
 		return // a redelivery of what is held already
 	}
 	for _, target := range ids {
-		s.hand(ctx, appID, target, &item{held: h, event: ev})
+		s.hand(ctx, appID, target, &item{held: h, event: ev, size: len(msg.Data())})
 	}
 }
 
@@ -166,16 +173,16 @@ func (s *Service) wanted(appID string, ev *hook.Event, only string) []target {
 }
 
 // hold remembers a message until its endpoints are done; nil if it is held already.
-func (s *Service) hold(seq uint64, msg jetstream.Msg, endpoints int) *held {
+func (s *Service) hold(at place, msg jetstream.Msg, endpoints int) *held {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h := s.held[seq]; h != nil {
+	if h := s.held[at]; h != nil {
 		h.msg = msg
 		return nil
 	}
-	h := &held{svc: s, seq: seq, msg: msg}
+	h := &held{svc: s, at: at, msg: msg}
 	h.left.Store(int32(endpoints)) //nolint:gosec // the number of webhooks of an app
-	s.held[seq] = h
+	s.held[at] = h
 	s.metrics.held.Set(float64(len(s.held)))
 	return h
 }
@@ -187,11 +194,11 @@ func (s *Service) hand(ctx context.Context, appID string, to target, it *item) {
 	key := appID + "/" + to.id
 	e := s.endpoints[key]
 	if e == nil {
-		e = newEndpoint(s, appID, to.id, to.batch)
+		e = newEndpoint(s, appID, to.id)
 		s.endpoints[key] = e
 		s.running.Go(func() { e.run(ctx) })
 	}
-	e.push(it)
+	e.push(it, to.batch)
 }
 
 // retire ends an endpoint that is idle.
@@ -211,7 +218,7 @@ func (s *Service) retire(e *endpoint) bool {
 func (s *Service) finish(h *held) {
 	s.mu.Lock()
 	msg := h.msg
-	delete(s.held, h.seq)
+	delete(s.held, h.at)
 	s.metrics.held.Set(float64(len(s.held)))
 	s.mu.Unlock()
 	s.report(msg.Ack())

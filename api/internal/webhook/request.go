@@ -193,7 +193,10 @@ func (l *letter) request(ctx context.Context, w *app.Webhook) (*http.Request, er
 	return request, nil
 }
 
-// ask tells an endpoint over NATS. Its reply says that it has taken the events, unless it is JSON with an error.
+// serviceError is a header that services of the NATS clients' micro package set when they fail.
+const serviceError = "Nats-Service-Error-Code"
+
+// ask tells an endpoint over NATS. Its reply says that it has taken the events, unless it is JSON with an error or a service's.
 func (s *Service) ask(ctx context.Context, subject string, l *letter) outcome {
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
@@ -203,7 +206,7 @@ func (s *Service) ask(ctx context.Context, subject string, l *letter) outcome {
 		return outcome{err: shorten(err)}
 	}
 	var said struct{ Error json.RawMessage }
-	if json.Unmarshal(reply.Data, &said) == nil && len(said.Error) > 0 && string(said.Error) != "null" {
+	if reply.Header.Get(serviceError) != "" || json.Unmarshal(reply.Data, &said) == nil && len(said.Error) > 0 && string(said.Error) != "null" {
 		s.metrics.attempts["refused"].Inc()
 		return outcome{err: errors.New("answered with an error")}
 	}

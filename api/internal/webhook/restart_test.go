@@ -112,3 +112,31 @@ func TestNATSRestart(t *testing.T) {
 	})
 	await.True(t, "the event after the restart", func() bool { return r.seen()["after"] == 1 })
 }
+
+// A stream that begins anew, as its files were lost, counts from 1 again: what
+// is held of the old one does not stand for what is new.
+func TestStreamBeginsAnew(t *testing.T) {
+	srv := natstest.Server(t)
+	open := make(chan struct{})
+	r := newReceiver(t, func(n int, _ http.ResponseWriter) {
+		if n == 1 {
+			<-open
+		}
+	})
+	cfg := fast()
+	cfg.Timeout = 20 * time.Second
+	n := startNode(t, srv, cfg, tell("3", app.Webhook{URL: r.URL}))
+	n.publish("3", occupied("old"))
+	await.True(t, "the request", func() bool { return len(r.got()) == 1 })
+	if err := n.js.DeleteStream(t.Context(), subject.HookStream); err != nil {
+		t.Fatal(err)
+	}
+	await.True(t, "the queue to be opened again", func() bool {
+		_, err := n.js.Consumer(t.Context(), subject.HookStream, consumerName)
+		return err == nil
+	})
+	n.publish("3", occupied("new"))
+	await.True(t, "the new event", func() bool { return r.seen()["new"] == 1 })
+	close(open)
+	n.untilDone()
+}

@@ -51,7 +51,7 @@ type Service struct {
 
 	mu sync.Mutex
 	// guarded by mu
-	held      map[uint64]*held     // by sequence in the work queue
+	held      map[place]*held
 	endpoints map[string]*endpoint // by "app/id"
 }
 
@@ -66,7 +66,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	return &Service{
 		cfg: cfg, nc: deps.NATS, js: js, apps: deps.Apps, log: deps.Log, metrics: newMetrics(deps.Metrics), client: newClient(cfg),
-		held: map[uint64]*held{}, endpoints: map[string]*endpoint{},
+		held: map[place]*held{}, endpoints: map[string]*endpoint{},
 	}, nil
 }
 

@@ -154,7 +154,7 @@ func TestDeliveryOverNATS(t *testing.T) {
 	n.publish("3", occupied("a"))
 	await.True(t, "an attempt with nobody there", func() bool { return testutil.ToFloat64(n.metrics.attempts["error"]) > 0 })
 
-	answers := []string{`{"error":{"code":1}}`, `{"error":"not now"}`, `{"error":null,"ok":true}`, "", "thanks"}
+	answers := []string{`{"error":{"code":1}}`, `{"error":"not now"}`, "500", `{"error":null,"ok":true}`, "", "thanks"}
 	bodies := make(chan string, 16)
 	_, err := srv.Conns(t).Req.Subscribe("shop.events", func(m *nats.Msg) {
 		if m.Header.Get("X-Own") != "1" || m.Header.Get("Content-Type") != "application/json" || m.Header.Get("Host") != "" ||
@@ -165,7 +165,11 @@ func TestDeliveryOverNATS(t *testing.T) {
 		answers = answers[1:]
 		_, events, _ := strings.Cut(string(m.Data), `"events":`)
 		bodies <- events
-		_ = m.Respond([]byte(answer))
+		reply := &nats.Msg{Data: []byte(answer)}
+		if answer == "500" { // as a service of package micro says it
+			reply = &nats.Msg{Header: nats.Header{"Nats-Service-Error": {"db is down"}, "Nats-Service-Error-Code": {"500"}}}
+		}
+		_ = m.RespondMsg(reply)
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -175,12 +179,13 @@ func TestDeliveryOverNATS(t *testing.T) {
 	n.untilDone()
 	n.publish("3", occupied("c"))
 	n.untilDone()
-	for _, channel := range []string{"a", "a", "a", "b", "c"} {
+	close(bodies)
+	for _, channel := range []string{"a", "a", "a", "a", "b", "c"} {
 		if got, want := <-bodies, `[{"name":"channel_occupied","channel":"`+channel+`"}]}`; got != want {
 			t.Errorf("told %s, want %s", got, want)
 		}
 	}
-	if taken, refused := testutil.ToFloat64(n.metrics.attempts["taken"]), testutil.ToFloat64(n.metrics.attempts["refused"]); taken != 3 || refused != 2 {
+	if taken, refused := testutil.ToFloat64(n.metrics.attempts["taken"]), testutil.ToFloat64(n.metrics.attempts["refused"]); taken != 3 || refused != 3 {
 		t.Errorf("%v taken, %v refused", taken, refused)
 	}
 }
@@ -257,6 +262,61 @@ func TestBatches(t *testing.T) {
 	n.untilDone()
 	calls := r.got()
 	if len(calls) != 2 || calls[0].channels() != "a,b,c,d,e" || calls[1].channels() != "f,g" {
+		t.Errorf("%d requests: %v", len(calls), calls)
+	}
+}
+
+// Batches of large events are smaller: NATS carries no more, and receivers
+// have limits of their own.
+func TestBatchesOfLargeEvents(t *testing.T) {
+	srv := natstest.Server(t)
+	n := startNode(t, srv, fast(), tell("3", app.Webhook{URL: "nats:shop.events", Batch: true}))
+	var mu sync.Mutex
+	seen := map[string]bool{}
+	if _, err := srv.Conns(t).Req.Subscribe("shop.events", func(m *nats.Msg) {
+		var c call
+		if err := json.Unmarshal(m.Data, &c); err != nil {
+			t.Error(err)
+		}
+		mu.Lock()
+		for _, ev := range c.Events {
+			seen[fmt.Sprint(ev["channel"])] = true
+		}
+		mu.Unlock()
+		_ = m.Respond(nil)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 40 {
+		ev := occupied(fmt.Sprint(i))
+		ev.Name, ev.Data = hook.ClientEvent, strings.Repeat("x", 60<<10)
+		n.publish("3", ev)
+	}
+	n.untilDone()
+	mu.Lock()
+	defer mu.Unlock()
+	if len(seen) != 40 || testutil.ToFloat64(n.metrics.attempts["error"]) > 0 {
+		t.Errorf("%d events came, with %v errors", len(seen), testutil.ToFloat64(n.metrics.attempts["error"]))
+	}
+}
+
+// That a webhook takes batches now counts for what follows, however busy it is.
+func TestBatchesTurnedOn(t *testing.T) {
+	release := make(chan struct{})
+	r := newReceiver(t, func(int, http.ResponseWriter) { <-release })
+	cfg := fast()
+	cfg.Concurrency, cfg.Timeout = 1, 20*time.Second
+	n := startNode(t, natstest.Server(t), cfg, tell("3", app.Webhook{URL: r.URL}))
+	n.publish("3", occupied("a"))
+	await.True(t, "a request", func() bool { return len(r.got()) == 1 })
+	if err := n.apps.Replace([]app.App{tell("3", app.Webhook{URL: r.URL, Batch: true})}); err != nil {
+		t.Fatal(err)
+	}
+	n.publish("3", occupied("b"), occupied("c"))
+	await.True(t, "both to wait", func() bool { return testutil.ToFloat64(n.metrics.held) == 3 })
+	close(release)
+	n.untilDone()
+	if calls := r.got(); len(calls) != 2 || calls[1].channels() != "b,c" {
 		t.Errorf("%d requests: %v", len(calls), calls)
 	}
 }
