@@ -284,10 +284,15 @@ func TestTriggerUnavailable(t *testing.T) {
 		{&publisher.Error{Code: publisher.Busy, Message: "busy, try again"}, 503},
 		{&publisher.Error{Code: publisher.TooLarge, Message: "too large, try again smaller"}, 413},
 		{&publisher.Error{Code: publisher.BadEvent, Message: "bad event, try again with another"}, 400},
+		{&publisher.Error{Code: publisher.Conflict, Message: "another event had that key"}, 409},
 	} {
 		f.mu.Lock()
 		f.refuse = tc.refuse
 		f.mu.Unlock()
+		before := f.counted(tc.status)
 		checkError(t, f.do(events(`{"name":"e","data":"1","channel":"b"}`)), tc.status, tc.refuse.Message)
+		if n := f.counted(tc.status) - before; n != 1 {
+			t.Errorf("%d was counted %v times", tc.status, n)
+		}
 	}
 }

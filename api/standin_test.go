@@ -17,6 +17,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
@@ -251,6 +252,24 @@ func (f *fixture) occupy(infos ...presence.ChannelInfo) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.occupied = infos
+}
+
+// counted is how many of the requests to Pusher's API were answered with a status.
+func (f *fixture) counted(status int) (n float64) {
+	f.t.Helper()
+	families, err := f.deps.Metrics.(prometheus.Gatherer).Gather()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			labels := m.GetLabel() // code and dialect, if it is this one
+			if family.GetName() == "carillon_api_requests_total" && labels[0].GetValue() == strconv.Itoa(status) && labels[1].GetValue() == "pusher" {
+				n += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
 }
 
 func (f *fixture) take() []message.Publication {

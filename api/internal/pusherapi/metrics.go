@@ -16,7 +16,8 @@ import (
 // statuses are all that the API answers with.
 var statuses = [...]int{
 	http.StatusOK, http.StatusAccepted, http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound,
-	http.StatusMethodNotAllowed, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests, http.StatusInternalServerError,
+	http.StatusMethodNotAllowed, http.StatusRequestTimeout, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests,
+	http.StatusInternalServerError,
 	http.StatusServiceUnavailable,
 }
 
