@@ -206,6 +206,8 @@ func TestCentrifugoErrors(t *testing.T) {
 		{"the hook's own error", "rpc", `{"method":"chat.own"}`, 1000, 400, "own words"},
 		{"the hook does not know it", "rpc", `{"method":"chat.none"}`, 104, 404, "nobody"},
 		{"the hook is away", "rpc", `{"method":"chat.away"}`, 100, 500, "later"},
+		{"large params", "rpc", `{"method":"chat.echo","params":"` + strings.Repeat("x", 1<<20) + `"}`, 106, 400, "max_payload"},
+		{"large data to give", "subscribe", `{"user":"u","channel":"a","data":"` + strings.Repeat("x", 1<<20) + `"}`, 106, 400, "max_payload"},
 		{"paid", "block_user", `{"user":"u"}`, 108, 404, "block_user"},
 		{"experiment", "map_publish", `{}`, 108, 404, "map_publish"},
 	} {
@@ -358,6 +360,10 @@ func TestCentrifugoReads(t *testing.T) {
 				t.Errorf("answer %d %s, want %s", got.status, got.body, tc.want)
 			}
 		})
+	}
+	f.keep(4<<10, message.Publication{Kind: message.Event, Data: []byte(`"<&>"`)})
+	if got := f.post("/api/history", `{"channel":"news:1","limit":1,"reverse":true}`, withKey); !strings.Contains(got.body, `"data":"<&>"`) {
+		t.Errorf("data that HTML would escape: %s", got.body)
 	}
 	if got := f.post("/api/rpc", `{"method":"chat.nonsense"}`, withKey); !strings.Contains(got.body, `"code":100`) {
 		t.Errorf("a hook that answers no JSON: %s", got.body)

@@ -5,6 +5,7 @@ package authority
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -37,7 +38,10 @@ func (a *Authority) RPC(ctx context.Context, call authz.RPC) (authz.Decision, er
 		return authz.Decision{}, fmt.Errorf("encode request to %s: %w", subject.AuthRPC, err)
 	}
 	msg, err := a.nc.RequestWithContext(ctx, subject.AuthRPC, body)
-	if err != nil {
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
+		return authz.Decision{}, fmt.Errorf("%d bytes are %w", len(body), occupancy.ErrTooLarge)
+	case err != nil:
 		return authz.Decision{}, fmt.Errorf("ask %s: %w: %w", subject.AuthRPC, err, occupancy.ErrUnavailable)
 	}
 	var d authz.Decision

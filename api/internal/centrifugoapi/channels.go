@@ -151,12 +151,12 @@ func (p Publication) MarshalJSON() ([]byte, error) {
 	if len(p.Data) > 0 {
 		data = asJSON(string(p.Data))
 	}
-	return json.Marshal(struct {
+	return encode(struct {
 		Data   json.RawMessage   `json:"data"`
 		Info   json.RawMessage   `json:"info,omitempty"`
 		Offset uint64            `json:"offset,omitempty"`
 		Tags   map[string]string `json:"tags,omitempty"`
-	}{data, asJSON(string(p.Info)), p.Offset, p.Tags})
+	}{data, asJSON(string(p.Info)), p.Offset, p.Tags}), nil
 }
 
 // asJSON gives JSON as it is, and anything else as a JSON string; nothing is

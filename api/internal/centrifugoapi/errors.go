@@ -86,6 +86,9 @@ func ofPublisher(err error) *Error {
 // failed makes the error of a call on the cluster that failed. What a repeat
 // may mend is said; the rest is for the log.
 func (c *Core) failed(ctx context.Context, what string, err error) *Error {
+	if errors.Is(err, occupancy.ErrTooLarge) {
+		return limitExceeded("%s: %v", what, err)
+	}
 	if errors.Is(err, occupancy.ErrUnavailable) || errors.Is(err, fleet.ErrUnreachable) {
 		return refuse(codeInternal, "internal server error: %s: %v", what, err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/carillon-rt/carillon/api/internal/occupancy"
 	"github.com/carillon-rt/carillon/kit/cluster"
 	"github.com/carillon-rt/carillon/proto/control"
 	"github.com/carillon-rt/carillon/proto/subject"
@@ -69,7 +70,11 @@ func (f *Fleet) send(ctx context.Context, to, reply string, v any) error {
 	if err != nil {
 		return fmt.Errorf("encode for %s: %w", to, err)
 	}
-	if err := f.nc.PublishMsg(&nats.Msg{Subject: to, Reply: reply, Data: body}); err != nil {
+	err = f.nc.PublishMsg(&nats.Msg{Subject: to, Reply: reply, Data: body})
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
+		return fmt.Errorf("%d bytes are %w", len(body), occupancy.ErrTooLarge)
+	case err != nil:
 		return fmt.Errorf("send to %s: %w: %w", to, err, ErrUnreachable)
 	}
 	if err := f.nc.FlushWithContext(ctx); err != nil {

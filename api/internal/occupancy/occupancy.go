@@ -25,6 +25,9 @@ import (
 // ErrUnavailable means that nobody answers for the channel now; a repeat may find somebody.
 var ErrUnavailable = errors.New("occupancy: no node answers for the channel now, try again")
 
+// ErrTooLarge means that what is asked or told is more than a message of NATS carries; a repeat won't help.
+var ErrTooLarge = errors.New("more than a message of NATS carries (max_payload)")
+
 // retries are the waits after "nobody listens there": long enough for ownership to move when a node ends in good order.
 var retries = [...]time.Duration{25 * time.Millisecond, 75 * time.Millisecond, 150 * time.Millisecond}
 
