@@ -33,6 +33,8 @@ const (
 	HistoryMax  = 10_000
 	// atOnce is how many commands of a parallel batch run at a time.
 	atOnce = 16
+	// batchTime is how long the commands of a batch may take together.
+	batchTime = 30 * time.Second
 )
 
 // Sender publishes. Its errors are those of proto/publisher.

@@ -46,6 +46,31 @@ func TestPattern(t *testing.T) {
 	}
 }
 
+// Commands of a batch that nobody waits for any more are not done.
+func TestBatchEnds(t *testing.T) {
+	for _, parallel := range []bool{false, true} {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var done atomic.Int32
+		commands := make([]command, 3*atOnce)
+		for i := range commands {
+			commands[i] = func(ctx context.Context) (any, error) {
+				done.Add(1)
+				cancel()
+				<-ctx.Done()
+				return "done", nil
+			}
+		}
+		replies, err := batch(ctx, commands, parallel)
+		if err != nil || len(replies) != len(commands) || done.Load() > atOnce {
+			t.Fatalf("%d replies, %v, %d commands were done", len(replies), err, done.Load())
+		}
+		if last := replies[len(replies)-1]; last.err == nil || last.err.Code != codeInternal {
+			t.Errorf("the last was answered %+v, want error %d", last, codeInternal)
+		}
+	}
+}
+
 // FuzzPattern compares with a regular expression.
 func FuzzPattern(f *testing.F) {
 	f.Add("a*b?c", "aXbYc")

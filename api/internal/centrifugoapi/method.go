@@ -99,25 +99,35 @@ type reply struct {
 }
 
 // batch runs commands, one after the other or several at a time, and gives
-// their replies in order.
+// their replies in order. Those that are not begun when it is over are not
+// done: whoever waited for them has sent them again by then.
 func batch(ctx context.Context, commands []command, parallel bool) ([]reply, *Error) {
 	if len(commands) > BatchMax {
 		return nil, limitExceeded("%d commands, at most %d are allowed", len(commands), BatchMax)
 	}
+	ctx, cancel := context.WithTimeout(ctx, batchTime)
+	defer cancel()
 	replies := make([]reply, len(commands))
+	run := func(i int) {
+		if ctx.Err() != nil {
+			replies[i] = reply{err: refuse(codeInternal, "internal server error: the batch was over before this command, try again")}
+			return
+		}
+		replies[i] = answer(commands[i](ctx))
+	}
 	if !parallel {
-		for i, do := range commands {
-			replies[i] = answer(do(ctx))
+		for i := range commands {
+			run(i)
 		}
 		return replies, nil
 	}
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, atOnce)
-	for i, do := range commands {
+	for i := range commands {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			replies[i] = answer(do(ctx))
+			run(i)
 		})
 	}
 	wg.Wait()
