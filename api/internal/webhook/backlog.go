@@ -37,6 +37,8 @@ type backlog struct {
 	cfg   *Config
 	batch bool
 	rand  func() float64 // 0 <= r < 1
+	// room is how many events may wait while the endpoint is ill, 0 for as many as ever: see Service.room.
+	room int
 
 	pushed   uint64
 	waiting  byDue
@@ -55,23 +57,45 @@ func (b *backlog) push(it *item, now time.Time) (kept bool) {
 	if b.batch {
 		it.due = now.Add(b.cfg.BatchWait)
 	}
-	if len(b.waiting) >= b.cfg.EndpointMax {
-		it.last = "too many events wait for this endpoint"
-		if b.lastErr != "" {
-			it.last += "; it last said: " + b.lastErr
-		}
-		b.dead = append(b.dead, it)
+	if len(b.waiting) >= b.limit() {
+		b.tooMany(it)
 		return false
 	}
 	heap.Push(&b.waiting, it)
 	return true
 }
 
+// ill says that the endpoint itself is taken for ill.
+func (b *backlog) ill() bool { return b.failures >= failuresToPause }
+
+func (b *backlog) limit() int {
+	if b.ill() && b.room > 0 {
+		return min(b.room, b.cfg.EndpointMax)
+	}
+	return b.cfg.EndpointMax
+}
+
+// shrink gives up what is over the limit, now that the endpoint is ill or more of them are.
+func (b *backlog) shrink() (given int) {
+	for ; len(b.waiting) > b.limit(); given++ {
+		b.tooMany(b.waiting.Pop().(*item)) //nolint:forcetypeassert // a heap without its last entry, one of the latest, is a heap
+	}
+	return given
+}
+
+func (b *backlog) tooMany(it *item) {
+	it.last = "too many events wait for this endpoint"
+	if b.lastErr != "" {
+		it.last += "; it last said: " + b.lastErr
+	}
+	b.dead = append(b.dead, it)
+}
+
 // take returns the events of the next request, nil if none may be made now.
 func (b *backlog) take(now time.Time) []*item {
 	b.expire(now)
 	slots := b.cfg.Concurrency
-	if b.failures >= failuresToPause {
+	if b.ill() {
 		slots = 1 // one request finds out whether the endpoint is back
 	}
 	if b.running >= slots || now.Before(b.paused) || len(b.waiting) == 0 {
@@ -123,7 +147,7 @@ func (b *backlog) failed(items []*item, now time.Time, why string, retryAfter ti
 	b.running--
 	b.failures++
 	b.lastErr = why
-	if b.failures >= failuresToPause {
+	if b.ill() {
 		b.paused = now.Add(b.wait(b.failures-failuresToPause, pauseMax))
 	}
 	if until := now.Add(min(retryAfter, retryAfterMax)); until.After(b.paused) {

@@ -200,6 +200,34 @@ func TestBacklogOverflow(t *testing.T) {
 	}
 }
 
+// An endpoint that falls ill may have less waiting; the earliest stay.
+func TestBacklogShrinks(t *testing.T) {
+	b := newBacklog(func(c *Config) { c.Concurrency, c.EndpointMax = failuresToPause, 10 }, false)
+	b.room = 4
+	for i := range 10 {
+		b.push(named(strconv.Itoa(i)), at(time.Duration(i)))
+	}
+	var under [][]*item
+	for range failuresToPause {
+		under = append(under, b.take(at(time.Second)))
+	}
+	for _, items := range under {
+		if b.shrink() != 0 {
+			t.Error("it gave up events before it was ill")
+		}
+		b.failed(items, at(time.Second), "no", 0)
+	}
+	if given := b.shrink(); given != 6 || len(b.dead) != 6 || b.dead[0].last == "" {
+		t.Errorf("%d given up, %d dead; want 6", given, len(b.dead))
+	}
+	if b.push(named("x"), at(2*time.Second)) {
+		t.Error("one more was kept")
+	}
+	if first := b.take(at(time.Minute)); len(first) != 1 || names(first) != "3" {
+		t.Errorf("took %q, want 3, the oldest that was not tried", names(first))
+	}
+}
+
 func TestBacklogBatches(t *testing.T) {
 	b := newBacklog(func(c *Config) { c.BatchMax, c.BatchWait, c.Window = 3, 50*time.Millisecond, time.Minute }, true)
 	b.push(named("a"), at(0))

@@ -40,7 +40,7 @@ func newEndpoint(svc *Service, app, id string) *endpoint {
 // push hands an event over; batch is whether the endpoint takes batches now.
 func (e *endpoint) push(it *item, batch bool) {
 	e.mu.Lock()
-	e.backlog.batch = batch
+	e.backlog.batch, e.backlog.room = batch, e.svc.room()
 	kept := e.backlog.push(it, time.Now())
 	e.mu.Unlock()
 	if !kept {
@@ -104,6 +104,7 @@ func (e *endpoint) untilNext() time.Duration {
 func (e *endpoint) deliver(ctx context.Context, items []*item) {
 	out := e.svc.post(ctx, e.app, e.id, items)
 	e.mu.Lock()
+	was := e.backlog.ill()
 	switch {
 	case out.gone:
 		e.backlog.running--
@@ -112,7 +113,11 @@ func (e *endpoint) deliver(ctx context.Context, items []*item) {
 	default:
 		e.backlog.failed(items, time.Now(), out.err.Error(), out.retryAfter)
 	}
+	e.svc.turned(was, e.backlog.ill())
+	e.backlog.room = e.svc.room()
+	given := e.backlog.shrink()
 	e.mu.Unlock()
+	e.svc.metrics.overflow.Add(float64(given))
 	if out.gone || out.err == nil {
 		for _, it := range items {
 			it.held.done()

@@ -210,8 +210,28 @@ func (s *Service) retire(e *endpoint) bool {
 	if !e.backlog.idle() {
 		return false
 	}
+	s.turned(e.backlog.ill(), false)
 	delete(s.endpoints, e.app+"/"+e.id)
 	return true
+}
+
+// turned counts an endpoint that fell ill or recovered.
+func (s *Service) turned(was, is bool) {
+	switch {
+	case is && !was:
+		s.ill.Add(1)
+	case was && !is:
+		s.ill.Add(-1)
+	}
+}
+
+// illShare is the part of what may be taken from the queue that ill endpoints have on a node: several nodes leave room, too.
+const illShare = 8
+
+// room is how many events may wait for an endpoint that is ill. What waits for all of them must never be all that may be taken, as
+// that would hold up every other.
+func (s *Service) room() int {
+	return max(1, s.cfg.PendingMax/illShare/max(1, int(s.ill.Load())))
 }
 
 // finish acknowledges an event that all endpoints are done with.

@@ -45,7 +45,8 @@ type Service struct {
 	client  *http.Client
 
 	// atomic
-	ready atomic.Bool // the queue is open
+	ready atomic.Bool  // the queue is open
+	ill   atomic.Int32 // endpoints that are taken for ill
 
 	running sync.WaitGroup // endpoints; Run waits for it
 

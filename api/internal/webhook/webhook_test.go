@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -412,6 +413,28 @@ func TestDeadEndpointBlocksNobody(t *testing.T) {
 	if got := len(alive.got()); got != 200 {
 		t.Errorf("the living endpoint got %d requests, want 200", got)
 	}
+}
+
+// Many dead endpoints together block nobody either: what waits for them never
+// is all that may be taken from the queue.
+func TestDeadEndpointsLeaveRoom(t *testing.T) {
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	r := newReceiver(t, nil)
+	cfg := fast()
+	cfg.PendingMax, cfg.EndpointMax, cfg.Window = 20, 10, time.Hour
+	apps := []app.App{tell("3", app.Webhook{URL: r.URL})}
+	for _, id := range []string{"4", "5", "6"} {
+		apps = append(apps, tell(id, app.Webhook{URL: gone.URL}))
+	}
+	n := startNode(t, natstest.Server(t), cfg, apps...)
+	for i := range 15 {
+		for _, a := range apps[1:] {
+			n.publish(a.ID, occupied(fmt.Sprint(i)))
+		}
+	}
+	n.publish("3", occupied("a"))
+	await.True(t, "the event of the one that lives", func() bool { return r.seen()["a"] == 1 })
 }
 
 func TestMalformedEvent(t *testing.T) {
