@@ -23,8 +23,12 @@ func forward(to map[string]string, allowed []string, from map[string]string) {
 	}
 	for _, name := range allowed {
 		name = strings.ToLower(name)
-		if value, ok := from[name]; ok && printable(value) {
+		switch value, ok := from[name]; {
+		case !ok:
+		case printable(value):
 			to[name] = value
+		default:
+			delete(to, name) // nor is one sent that a client wrote in its place
 		}
 	}
 }

@@ -245,13 +245,13 @@ func TestHeaders(t *testing.T) {
 	for way, b := range w.backends {
 		h := &app.Hook{
 			Name: way, URL: b.url, Headers: map[string]string{"X-Static": "own", "X-Both": "own"},
-			ForwardHeaders: []string{"Cookie", "X-Both", "X-Real", "X-Bad"}, EmulatedHeaders: []string{"Authorization", "X-Real"},
+			ForwardHeaders: []string{"Cookie", "X-Both", "X-Real", "X-Bad"}, EmulatedHeaders: []string{"Authorization", "X-Real", "X-Bad"},
 		}
 		b.says(reply{body: `{}`})
 		c := connectCall(h)
 		c.Client = &authz.Client{
 			Headers:  map[string]string{"cookie": "a=b", "x-both": "client", "x-real": "real", "x-other": "no", "x-bad": "a\r\nb: c"},
-			Emulated: map[string]string{"authorization": "token", "x-real": "emulated", "cookie": "emulated", "x-static": "emulated"},
+			Emulated: map[string]string{"authorization": "token", "x-real": "emulated", "cookie": "emulated", "x-static": "emulated", "x-bad": "emulated"},
 		}
 		var out Response[ConnectResult]
 		if err := w.client.Ask(t.Context(), c, &out); err != nil {
