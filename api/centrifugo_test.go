@@ -279,6 +279,20 @@ func TestCentrifugoDoors(t *testing.T) {
 	}
 }
 
+// A broadcast within the limits is published whole.
+func TestCentrifugoLargeBroadcast(t *testing.T) {
+	f := start(t).router()
+	names := make([]string, 10_000)
+	for i := range names {
+		names[i] = fmt.Sprintf(`"c%d"`, i)
+	}
+	body := `{"channels":[` + strings.Join(names, ",") + `],"data":"` + strings.Repeat("x", 10_000) + `"}`
+	got := f.post("/api/broadcast", body, withKey)
+	if n := strings.Count(got.body, `"result":{}`); n != len(names) {
+		t.Errorf("%d of %d were published: %d %.300s", n, len(names), got.status, got.body)
+	}
+}
+
 // An app's rate is one for all APIs.
 func TestCentrifugoRate(t *testing.T) {
 	f := start(t).router()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 
@@ -104,7 +105,7 @@ func (c *Core) publish(ctx context.Context, a *app.App, channels []string, conte
 	if err := c.admit(a, len(pubs)); err != nil {
 		return nil, err
 	}
-	receipts := c.deps.Sender.PublishWait(ctx, pubs)
+	receipts := c.send(ctx, pubs)
 	for i := range answers {
 		if answers[i].Error == nil {
 			answers[i] = c.receive(pubs[0], &receipts[0], kept[0])
@@ -112,6 +113,27 @@ func (c *Core) publish(ctx context.Context, a *app.App, channels []string, conte
 		}
 	}
 	return answers, nil
+}
+
+// sendBytes is how much of a broadcast is on its way at a time, so that it
+// fits into the publisher's queues, and others do beside it.
+const sendBytes = 4 << 20
+
+// send publishes in portions, until one is not taken at all.
+func (c *Core) send(ctx context.Context, pubs []*message.Publication) []publisher.Receipt {
+	receipts := make([]publisher.Receipt, 0, len(pubs))
+	for sent := 0; sent < len(pubs); sent = len(receipts) {
+		n := min(len(pubs)-sent, max(1, sendBytes/pubs[0].Size()))
+		some := c.deps.Sender.PublishWait(ctx, pubs[sent:sent+n])
+		receipts = append(receipts, some...)
+		if !slices.ContainsFunc(some, func(r publisher.Receipt) bool { return !errors.Is(r.Err, publisher.ErrUnavailable) }) {
+			break
+		}
+	}
+	for len(receipts) < len(pubs) {
+		receipts = append(receipts, publisher.Receipt{Err: publisher.ErrUnavailable})
+	}
+	return receipts
 }
 
 // publication makes what is published of the content; its channel is missing.
