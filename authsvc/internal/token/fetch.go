@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
@@ -30,6 +31,8 @@ const (
 	// fetchesMax is how many sets are fetched at a time: whoever writes a token
 	// chooses what stands in a templated address.
 	fetchesMax = 32
+	// inLine is how many fetches may wait for their turn.
+	inLine = 16 * fetchesMax
 )
 
 // Fetcher fetches key sets (RFC 7517) and keeps them. A key id that is not in
@@ -41,6 +44,8 @@ type Fetcher struct {
 	fetched func(ok bool)
 
 	slots chan struct{} // one for each fetch under way
+
+	waiting atomic.Int64 // for a slot
 
 	flights singleflight.Group
 
@@ -122,12 +127,10 @@ func (f *Fetcher) refresh(ctx context.Context, url string) (*keySet, error) {
 		// Not this caller's context: others wait, too.
 		fetchCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fetchTimeout)
 		defer cancel()
-		select {
-		case f.slots <- struct{}{}:
-			defer func() { <-f.slots }()
-		case <-fetchCtx.Done():
+		if !f.enter(fetchCtx) {
 			return f.store(url, nil, errBusy)
 		}
+		defer func() { <-f.slots }()
 		keys, err := f.fetch(fetchCtx, url)
 		f.fetched(err == nil)
 		return f.store(url, keys, err)
@@ -140,6 +143,20 @@ func (f *Fetcher) refresh(ctx context.Context, url string) (*keySet, error) {
 		return r.Val.(*keySet), nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
+	}
+}
+
+// enter waits for a slot; the line is limited.
+func (f *Fetcher) enter(ctx context.Context) bool {
+	defer f.waiting.Add(-1)
+	if f.waiting.Add(1) > inLine {
+		return false
+	}
+	select {
+	case f.slots <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
