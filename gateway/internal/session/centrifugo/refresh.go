@@ -65,8 +65,8 @@ func (c command) refreshedByServer(d *authz.Decision, now int64) {
 	switch {
 	case d.Verdict != nil && d.Verdict.Disconnect:
 		c.denied(d)
-	case !d.Allow: // asked again later
-	case creds == nil || creds.Expired || past(c.s.host, creds.ExpireAt):
+	case !d.Allow && d.Temporary: // asked again later
+	case !d.Allow || creds == nil || creds.Expired || past(c.s.host, creds.ExpireAt):
 		c.s.Shut(dialect.Expired)
 	default:
 		if creds.Info != "" {
