@@ -41,12 +41,16 @@ func firstPing(now, interval int64, random uint64) int64 {
 // pongBy is until when a pong is waited for.
 func (c *clock) pongBy(timeout int64) int64 { return session.Together(c.pinged + timeout) }
 
+// afterMax keeps times of the loop, which are in nanoseconds, within their
+// bounds: 100 years.
+const afterMax = 100 * 365 * 24 * 3600
+
 // after is the loop time of a Unix time, at least now; 0 is never.
 func after(t Transport, unix, now int64) int64 {
 	if unix == 0 {
 		return 0
 	}
-	return now + max(0, unix-t.Unix())*second
+	return now + min(max(0, unix-t.Unix()), afterMax)*second
 }
 
 // ttl is what is left until a Unix time, in seconds.
