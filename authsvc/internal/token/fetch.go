@@ -26,8 +26,10 @@ const (
 	staleFor = 24 * time.Hour
 
 	fetchTimeout = 3 * time.Second
-	setBytesMax  = 1 << 20
-	setsMax      = 1000 // of templated addresses
+	// patience is how long a token waits for a fetch that it may not need.
+	patience    = 250 * time.Millisecond
+	setBytesMax = 1 << 20
+	setsMax     = 1000 // of templated addresses
 	// fetchesMax is how many sets are fetched at a time: whoever writes a token
 	// chooses what stands in a templated address.
 	fetchesMax = 32
@@ -73,7 +75,7 @@ func (f *Fetcher) Keys(ctx context.Context, url, id string) ([]any, error) {
 	looked := set == nil || f.outdated(set, id)
 	if looked {
 		var err error
-		if set, err = f.refresh(ctx, url); err != nil {
+		if set, err = f.refresh(ctx, url, f.usable(set, id)); err != nil {
 			return nil, err
 		}
 	}
@@ -104,6 +106,14 @@ func (f *Fetcher) outdated(set *keySet, id string) bool {
 	return now.Sub(set.loaded) > freshFor || id != "" && len(set.named(id)) == 0
 }
 
+// usable gives the set if it has the key and is not too old, else nil.
+func (f *Fetcher) usable(set *keySet, id string) *keySet {
+	if set == nil || len(set.named(id)) == 0 || f.now().Sub(set.loaded) >= staleFor {
+		return nil
+	}
+	return set
+}
+
 // named lists the keys with this id that verify signatures; a set of keys
 // without ids, or a token without one, has all of them tried.
 func (s *keySet) named(id string) []any {
@@ -118,8 +128,9 @@ func (s *keySet) named(id string) []any {
 }
 
 // refresh fetches the set, once for all who wait for it. What can't be fetched
-// leaves the set that is there, until it is too old.
-func (f *Fetcher) refresh(ctx context.Context, url string) (*keySet, error) {
+// leaves the set that is there, until it is too old. Who has one to use, which
+// may be nil, waits for patience.
+func (f *Fetcher) refresh(ctx context.Context, url string, have *keySet) (*keySet, error) {
 	done := f.flights.DoChan(url, func() (any, error) {
 		if set := f.known(url); set != nil && f.now().Sub(set.tried) < retryAfter {
 			return set, nil // somebody has just been there
@@ -135,12 +146,20 @@ func (f *Fetcher) refresh(ctx context.Context, url string) (*keySet, error) {
 		f.fetched(err == nil)
 		return f.store(url, keys, err)
 	})
+	var impatient <-chan time.Time
+	if have != nil {
+		timer := time.NewTimer(patience)
+		defer timer.Stop()
+		impatient = timer.C
+	}
 	select {
 	case r := <-done:
 		if r.Err != nil {
 			return nil, r.Err
 		}
 		return r.Val.(*keySet), nil
+	case <-impatient:
+		return have, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -197,6 +197,36 @@ func TestManyIssuers(t *testing.T) {
 	}
 }
 
+// An issuer that hangs holds up nobody whose key is known.
+func TestIssuerHangs(t *testing.T) {
+	leaktest.Check(t)
+	public, _ := edKey(t)
+	set, err := json.Marshal(jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: public, KeyID: "1"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asked atomic.Int32
+	hang := make(chan struct{})
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) > 1 {
+			<-hang
+		}
+		_, _ = w.Write(set)
+	}))
+	defer srv.Close()
+	defer close(hang)
+	f, clock := fetcher(t)
+	for range 3 {
+		if keys, err := f.Keys(t.Context(), srv.URL, "1"); err != nil || len(keys) != 1 {
+			t.Fatalf("%d keys, %v", len(keys), err)
+		}
+		clock.pass(freshFor + time.Second)
+	}
+	if tried := f.known(srv.URL).tried; !tried.Equal(now) || asked.Load() != 2 {
+		t.Errorf("it waited until %s, the issuer was asked %d times", tried, asked.Load())
+	}
+}
+
 // One fetch serves all who wait for it.
 func TestFetchOnce(t *testing.T) {
 	leaktest.Check(t)
