@@ -217,30 +217,29 @@ func TestCacheEnds(t *testing.T) {
 	}
 }
 
-// All answers together are bounded, however large they are and many ask.
-func TestCacheIsBounded(t *testing.T) {
-	w := newWorld(t)
-	b := w.backends["http"]
-	b.says(reply{body: `{"result":{"data":"` + strings.Repeat("x", answerBytesMax/2) + `"}}`})
-	h := &app.Hook{Name: "x", URL: b.url, Cache: time.Minute}
-	ask := func(user int) {
-		t.Helper()
-		c := &Call{App: "1", Hook: h, Kind: Subscribe, Client: &authz.Client{}, Request: &SubscribeRequest{User: fmt.Sprint(user), Channel: "x"}}
-		if err := w.client.Ask(t.Context(), c, &Response[SubscribeResult]{}); err != nil {
-			t.Fatal(err)
-		}
+// All answers together are bounded, however large they are.
+func TestAnswersAreBounded(t *testing.T) {
+	a, at := newAnswers(), time.Unix(0, 0)
+	body := make([]byte, answerBytesMax)
+	const many = 2 * answersBytesMax / answerBytesMax
+	for i := range many {
+		a.keep(key{byte(i)}, body, at.Add(time.Minute))
+		a.keep(key{byte(i)}, body, at.Add(time.Minute)) // counts once
 	}
-	const many = 2*answersBytesMax/answerBytesMax + 5
-	for user := range many {
-		ask(user)
+	if a.bytes != answersBytesMax || a.kept.Len() != many/2 {
+		t.Errorf("%d answers with %d bytes are kept, want up to %d bytes", a.kept.Len(), a.bytes, answersBytesMax)
 	}
-	if n := w.client.answers.bytes; n > answersBytesMax || n < answersBytesMax/2 {
-		t.Errorf("%d bytes are kept, want up to %d", n, answersBytesMax)
+	_, oldest := a.get(key{0}, at)
+	_, newest := a.get(key{many - 1}, at)
+	_, later := a.get(key{many - 1}, at.Add(time.Minute))
+	if oldest || !newest || later || a.bytes != answersBytesMax-answerBytesMax {
+		t.Errorf("the oldest is there: %v, the newest: %v, and when its time is over: %v; %d bytes", oldest, newest, later, a.bytes)
 	}
-	ask(many - 1)
-	ask(0)
-	if n := len(b.requests()); n != many+1 {
-		t.Errorf("%d requests, want %d: the newest is kept, the oldest not", n, many+1)
+	for i := range many {
+		a.drop(key{byte(i)})
+	}
+	if a.bytes != 0 {
+		t.Errorf("%d bytes are left of nothing", a.bytes)
 	}
 }
 
