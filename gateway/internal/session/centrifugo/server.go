@@ -75,8 +75,12 @@ func (by backend) unsubscribe(name string) {
 	}
 }
 
-// refresh changes how long the connection lives, and tells the client.
-func (by backend) refresh(creds *authz.Credentials) {
+// refresh changes how long the connection lives, and tells the client, unless
+// its app refreshes connections by itself.
+func (by backend) refresh(said *authz.Credentials) {
+	creds := *said // the operation is other connections', too
+	creds.ServerRefresh = by.s.app.Centrifugo.RefreshHook != ""
+
 	if creds.Expired || past(by.s.host, creds.ExpireAt) {
 		by.s.Shut(dialect.Expired)
 		return
@@ -84,8 +88,8 @@ func (by backend) refresh(creds *authz.Credentials) {
 	if creds.Info != "" {
 		by.s.identity.info = creds.Info
 	}
-	by.s.live(creds, by.now)
-	if by.s.identity.refresher != server {
+	by.s.live(&creds, by.now)
+	if !creds.ServerRefresh {
 		by.s.push("", &codec.Refresh{Expires: creds.ExpireAt != 0, TTL: ttl(by.s.host, creds.ExpireAt)})
 	}
 }
