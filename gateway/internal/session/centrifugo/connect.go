@@ -22,6 +22,7 @@ type connect struct {
 	command
 	deadline int64
 	places   map[string]codec.SubscribeRequest // what the client knows of the server's subscriptions
+	token    bool                              // there is one: it is what the credentials are of
 	creds    *authz.Credentials
 	results  map[string]*codec.SubscribeResult
 	open     int // subscriptions that are not made yet
@@ -47,7 +48,7 @@ const (
 // begin asks who the connection is.
 func (s *Session) begin(id uint32, b *codec.ConnectRequest) {
 	s.phase = connecting
-	s.connect = &connect{command: command{s, id}, deadline: s.due, places: b.Subs}
+	s.connect = &connect{command: command{s, id}, deadline: s.due, places: b.Subs, token: b.Token != ""}
 	s.identity.hide(unseen{emulated: emulated(s.app.EmulatedHeaders(), b.Headers)})
 	req := &authz.Connect{
 		Client: s.about(), Token: b.Token, Data: kept(b.Data), Name: b.Name, Version: b.Version, Channels: slices.Sorted(maps.Keys(b.Subs)),
@@ -200,7 +201,9 @@ func (c *connect) subscribeByServer(grants map[string]authz.Grant, now int64) {
 			place.Delta = ""
 		}
 		c.open++
-		c.s.subs.Add(subscription{name: name, flags: byServer, deadline: c.deadline})
+		sub := subscription{name: name, flags: byServer, deadline: c.deadline}
+		sub.set(byToken, c.token)
+		c.s.subs.Add(sub)
 		c.s.attach(len(c.s.subs.Rows)-1, &place, &grant, true, now)
 	}
 }

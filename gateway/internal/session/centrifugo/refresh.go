@@ -1,6 +1,8 @@
 package centrifugo
 
 import (
+	"slices"
+
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	codec "github.com/carillon-rt/carillon/gateway/internal/dialect/centrifugo"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
@@ -47,15 +49,18 @@ func (c command) refreshed(d *authz.Decision, now int64) {
 	}
 }
 
-// sameSubs says whether new credentials give no other subscriptions than the
-// client has; credentials that give none leave them.
+// sameSubs says whether a new token gives the subscriptions that the client
+// has, and takes away none that a token gave. Those that came otherwise stay.
 func (t *subscriptions) sameSubs(creds *authz.Credentials) bool {
 	for name := range creds.Subs {
 		if i := t.Find(name); i < 0 || !t.Rows[i].has(byServer) {
 			return false
 		}
 	}
-	return true
+	return !slices.ContainsFunc(t.Rows, func(sub subscription) bool {
+		_, there := creds.Subs[sub.name]
+		return sub.has(byToken) && !there
+	})
 }
 
 // refreshedByServer goes on with the answer to a refresh that nobody asked for

@@ -33,6 +33,7 @@ type flags uint16
 
 const (
 	byServer    flags = 1 << iota // the server made it
+	byToken                       // the connection's token has it
 	recoverable                   // its publications have positions
 	cached                        // it is given the channel's last value
 	present                       // it is a member of the channel
