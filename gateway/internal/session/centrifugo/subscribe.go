@@ -132,6 +132,9 @@ func (s *Session) attach(i int, b *codec.SubscribeRequest, g *authz.Grant, wait 
 	sub.pending = &pending{
 		data: g.Data, expireUnix: g.ExpireAt, recovering: b.Recover, unrecovered: b.Flag&codec.FlagUnrecoverable != 0,
 	}
+	if b.Recover {
+		sub.pending.since = resume.Place{Epoch: b.Epoch, Position: message.Position(b.Offset)}
+	}
 	how := session.Attach{Cache: sub.has(cached), Inline: true, Wait: wait, View: viewOf(sub, b, &eff)}
 	how.Filter = sub.pending.filter
 	if sub.has(present) {
@@ -288,7 +291,7 @@ func (s *subscription) addCached(result *codec.SubscribeResult, r *session.Attac
 		result.Recoverable, result.Epoch, result.Offset = true, r.CachedAt.Epoch, uint64(r.CachedAt.Position)
 		result.Recovered = result.WasRecovering && r.Cached != nil
 	}
-	if r.Cached != nil {
+	if r.Cached != nil && r.CachedAt != s.pending.since {
 		s.pending.add(result, r.CachedAt.Position, r.Cached)
 	}
 }

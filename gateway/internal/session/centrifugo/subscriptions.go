@@ -1,6 +1,7 @@
 package centrifugo
 
 import (
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/gateway/internal/session/table"
 	"github.com/carillon-rt/carillon/gateway/internal/tagfilter"
@@ -24,8 +25,9 @@ type pending struct {
 	data        []byte // goes with the answer
 	expireUnix  int64
 	recovering  bool
-	unrecovered bool // answers 112 in place of a lost place
-	delta       bool // differences were asked for, and are allowed
+	since       resume.Place // where a client that recovers says that it is
+	unrecovered bool         // answers 112 in place of a lost place
+	delta       bool         // differences were asked for, and are allowed
 	filter      *tagfilter.Filter
 }
 
