@@ -28,7 +28,7 @@ type connect struct {
 	open     int // subscriptions that are not made yet
 	// waiting are the commands that came meanwhile.
 	waiting      []postponed
-	waitingBytes int
+	waitingBytes int // of the messages that they came in
 }
 
 // postponed is a command that waits, and until when.
@@ -84,21 +84,33 @@ func (c *connect) postpone(cmd *codec.Command) {
 	switch b := cmd.Body.(type) { // what aliases the message
 	case *codec.SubscribeRequest:
 		b.Data = kept(b.Data)
-		c.waitingBytes += len(b.Data) + len(b.Channel) + len(b.Token)
 	case *codec.PublishRequest:
 		b.Data = kept(b.Data)
-		c.waitingBytes += len(b.Data)
 	case *codec.RPCRequest:
 		b.Data = kept(b.Data)
-		c.waitingBytes += len(b.Data)
 	case *codec.SendRequest:
 		b.Data = nil
 	}
-	if len(c.waiting) == waitingMax || c.waitingBytes > waitingBytesMax {
+	if len(c.waiting) == waitingMax {
 		c.s.Shut(dialect.Flood)
 		return
 	}
 	c.waiting = append(c.waiting, postponed{*cmd, c.s.due})
+}
+
+// waits is how many commands wait.
+func (c *connect) waits() int {
+	if c == nil {
+		return 0
+	}
+	return len(c.waiting)
+}
+
+// holds counts a message of which commands wait.
+func (c *connect) holds(bytes int) {
+	if c.waitingBytes += bytes; c.waitingBytes > waitingBytesMax {
+		c.s.Shut(dialect.Flood)
+	}
 }
 
 // identified goes on with the decision about the connection.

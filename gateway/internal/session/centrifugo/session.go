@@ -189,6 +189,7 @@ func (s *Session) Message(payload []byte, now int64) dialect.Reason {
 	if s.dialect.Unidirectional() && s.phase != fresh && s.phase != closed {
 		return cmp.Or(s.admit(now), dialect.Ignored)
 	}
+	waiting := s.connect.waits()
 	for cmd, err := range s.dialect.Commands(payload) {
 		if s.phase == closed {
 			break
@@ -206,6 +207,9 @@ func (s *Session) Message(payload []byte, now int64) dialect.Reason {
 		}
 		s.due = now + callTimeout
 		s.take(&cmd, now)
+	}
+	if s.connect.waits() > waiting {
+		s.connect.holds(len(payload))
 	}
 	return dialect.None
 }
