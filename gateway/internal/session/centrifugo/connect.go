@@ -207,7 +207,11 @@ func (c *connect) subscribeByServer(grants map[string]authz.Grant, now int64) {
 		if channel.Validate(name) != nil || past(c.s.host, grant.ExpireAt) {
 			continue // the application's mistake must not cost the client its connection
 		}
-		place := c.places[name]
+		place, eff := c.places[name], c.s.app.Effective(name)
+		if text := wrongFilter(place.Filter, &eff); text != "" {
+			c.fail(dialect.BadData, errorOf(dialect.BadData, "subs: "+name+": "+text))
+			return
+		}
 		place.Channel, place.JoinLeave = name, false // only where the application forces it
 		if c.s.dialect.Unidirectional() {
 			place.Delta = ""

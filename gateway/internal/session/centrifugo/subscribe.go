@@ -62,16 +62,12 @@ func (c command) mayNotAsk(b *codec.SubscribeRequest, eff *app.Effective) (diale
 	if err := channel.Validate(b.Channel); err != nil {
 		return dialect.BadChannel, err.Error()
 	}
-	if b.Filter != nil {
-		if _, err := tagfilter.New(b.Filter); err != nil {
-			return dialect.BadData, "tf: " + err.Error()
-		}
+	if text := wrongFilter(b.Filter, eff); text != "" {
+		return dialect.BadData, text
 	}
 	switch n := c.s.app.Limits.Subscriptions; {
 	case b.Type != 0:
 		return dialect.NotAvailable, "map and shared poll subscriptions are not offered"
-	case b.Filter != nil && (eff.Rules == nil || !eff.Rules.TagsFilter):
-		return dialect.BadData, "the channel takes no filters: see tags_filter of its policy"
 	case c.s.subs.Find(b.Channel) >= 0:
 		return dialect.AlreadyDone, ""
 	case n > 0 && len(c.s.subs.Rows) >= n:
@@ -82,6 +78,20 @@ func (c command) mayNotAsk(b *codec.SubscribeRequest, eff *app.Effective) (diale
 		return dialect.Unauthorized, ""
 	}
 	return dialect.None, ""
+}
+
+// wrongFilter says why a subscription can't have a filter, "" if it can.
+func wrongFilter(f *tagfilter.Node, eff *app.Effective) string {
+	if f == nil {
+		return ""
+	}
+	if _, err := tagfilter.New(f); err != nil {
+		return "tf: " + err.Error()
+	}
+	if eff.Rules == nil || !eff.Rules.TagsFilter {
+		return "the channel takes no filters: see tags_filter of its policy"
+	}
+	return ""
 }
 
 // authorized goes on with the decision about a subscription, unless it was
