@@ -8,6 +8,7 @@ import (
 
 	"github.com/carillon-rt/carillon/gateway/internal/dialect"
 	"github.com/carillon-rt/carillon/gateway/internal/httphead"
+	"github.com/carillon-rt/carillon/proto/message"
 )
 
 // head parses a request's head.
@@ -55,6 +56,16 @@ func TestRequestsOfTransports(t *testing.T) {
 
 // FuzzEmulation: what both encodings read of a request is what was written into
 // it, and nothing panics.
+// A carriage return ends a line of server-sent events, as a line feed does.
+func TestEventsHoldWholeMessages(t *testing.T) {
+	d := New(JSON)
+	pub := message.Publication{Kind: message.Event, Channel: "news", Data: []byte("{\r\n\"a\":\r1,\n\"b\":\"\\r\\n\"}")}
+	event := NewEvents(d).Transport().Framing.Append(nil, d.Views()[ViewPlain].Append(nil, 7, &pub))
+	if want := `data: {"push":{"channel":"news","pub":{"data":{"a":1,"b":"\r\n"},"offset":7}}}` + "\n\n"; string(event) != want {
+		t.Errorf("%q, want %q", event, want)
+	}
+}
+
 func FuzzEmulation(f *testing.F) {
 	f.Add("node", "session", []byte(`{"id":1,"connect":{}}`))
 	f.Add("", "x\n", []byte{0x0a, 0xff, 0xff})

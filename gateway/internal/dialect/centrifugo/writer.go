@@ -138,14 +138,15 @@ func (w *writer) raw(number int, name string, v []byte) {
 	}
 }
 
-// appendRaw appends a payload to a JSON message: as it is when it is JSON,
-// but for raw newlines, which separate messages; else as a JSON string.
+// appendRaw appends a payload to a JSON message: as it is when it is JSON, but
+// for raw line feeds, which separate messages, and carriage returns, which
+// separate lines of server-sent events; else as a JSON string.
 func appendRaw(dst, v []byte) []byte {
 	if !json.Valid(v) {
 		return jsonx.AppendStringBytes(dst, v)
 	}
-	for { // in valid JSON a newline is nothing but white space
-		i := bytes.IndexByte(v, '\n')
+	for { // in valid JSON they are nothing but white space
+		i := bytes.IndexAny(v, "\r\n")
 		if i < 0 {
 			return append(dst, v...)
 		}
