@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -222,6 +223,33 @@ func TestReplies(t *testing.T) {
 	})
 }
 
+// Payloads of clients that speak protobuf are any bytes. What is not UTF-8 is
+// not JSON, and would have browsers fail the connection.
+func TestTextIsUTF8(t *testing.T) {
+	d := New(JSON)
+	for data, want := range map[string]string{
+		"\xff":                 `"\ufffd"`,
+		"\"\xff\"":             `"\"\ufffd\""`,
+		"{\"\xed\xa0\x80\":1}": `"{\"\ufffd\ufffd\ufffd\":1}"`,
+	} {
+		pub := message.Publication{Kind: message.Event, Channel: "a", Data: []byte(data)}
+		for name, said := range map[string][]byte{
+			"push":       d.Views()[ViewPlain].Append(nil, 0, &pub),
+			"delta":      d.Views()[ViewDelta].Append(nil, 0, &pub),
+			"difference": d.appendDifference(nil, 0, &pub, []byte("\"\xff"+strings.Repeat("x", 100)+"\"")),
+			"reply":      d.AppendReply(nil, &Reply{ID: 1, Result: &RPCResult{Data: []byte(data)}}),
+		} {
+			if !utf8.Valid(said) || len(said) > 0 && !json.Valid(said) {
+				t.Errorf("%s of %q: %q", name, data, said)
+			}
+		}
+		said := d.Views()[ViewPlain].Append(nil, 0, &pub)
+		if want = strings.ReplaceAll(want, `\ufffd`, "\ufffd"); !bytes.Contains(said, []byte(`"data":`+want+`}`)) {
+			t.Errorf("%q is told as %s, want %s", data, said, want)
+		}
+	}
+}
+
 // checkWords compares what is said, in both encodings, with a file.
 func checkWords(t *testing.T, file string, dialect func(Encoding) *Dialect, all []said) {
 	t.Helper()
@@ -303,6 +331,8 @@ func FuzzCommands(f *testing.F) {
 	f.Add([]byte("{\"id\":2,\"subscribe\":{\"channel\":\"a\",\"tf\":{\"op\":\"or\",\"nodes\":[{\"key\":\"k\",\"cmp\":\"in\",\"vals\":[\"\\ud83d\\ude00\"]}]}}}\n{}"))
 	f.Add([]byte(`{"id":5,"history":{"channel":"a","limit":-1,"since":{"offset":7,"epoch":"e"}}}`))
 	f.Add([]byte(`{"send":{"data":null}}`))
+	f.Add([]byte("{\"send\":{\"data\":[\r1]}}"))
+	f.Add([]byte{7, 98, 5, 10, 3, '"', 0xff, '"'})
 	f.Add([]byte(`{"token":"t","data":[1],"subs":{"a":{"recover":true}},"headers":{"a":"b"}}`))
 	f.Add([]byte{0, 4, 8, 1, 34, 0, 9, 8, 2, 42, 5, 10, 3, 'a', 'b', 'c'})
 	f.Fuzz(func(t *testing.T, payload []byte) {
@@ -319,10 +349,15 @@ func FuzzCommands(f *testing.F) {
 }
 
 // checkRoundTrip writes cmd in both encodings and reads it back. Payloads that
-// are no JSON, from protobuf, become strings in JSON.
+// are no JSON, from protobuf, become strings in JSON, and those that are lose
+// their line ends.
 func checkRoundTrip(t *testing.T, from *Dialect, cmd Command) {
+	changes := "\r"
+	if from.encoding == Protobuf {
+		changes = " \t\r\n"
+	}
 	for _, to := range []*Dialect{New(JSON), New(Protobuf)} {
-		if to.encoding == JSON && from.encoding == Protobuf && cmd.Body != nil && !plain(reflect.ValueOf(cmd.Body).Elem()) {
+		if to.encoding == JSON && cmd.Body != nil && !plain(reflect.ValueOf(cmd.Body).Elem(), changes) {
 			continue
 		}
 		frame := appendCommand(nil, to, &cmd)
@@ -333,16 +368,16 @@ func checkRoundTrip(t *testing.T, from *Dialect, cmd Command) {
 	}
 }
 
-// plain says whether all payloads are compact JSON.
-func plain(v reflect.Value) bool {
+// plain says whether all payloads are JSON without some white space.
+func plain(v reflect.Value, space string) bool {
 	for i := range v.NumField() {
-		if b, ok := v.Field(i).Interface().([]byte); ok && len(b) > 0 && (!json.Valid(b) || bytes.ContainsAny(b, " \t\r\n")) {
+		if b, ok := v.Field(i).Interface().([]byte); ok && len(b) > 0 && (!json.Valid(b) || !utf8.Valid(b) || bytes.ContainsAny(b, space)) {
 			return false
 		}
 	}
 	if c, ok := v.Interface().(ConnectRequest); ok {
 		for _, s := range c.Subs {
-			if !plain(reflect.ValueOf(s)) {
+			if !plain(reflect.ValueOf(s), space) {
 				return false
 			}
 		}

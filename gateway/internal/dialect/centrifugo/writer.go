@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"strconv"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -142,7 +143,7 @@ func (w *writer) raw(number int, name string, v []byte) {
 // for raw line feeds, which separate messages, and carriage returns, which
 // separate lines of server-sent events; else as a JSON string.
 func appendRaw(dst, v []byte) []byte {
-	if !json.Valid(v) {
+	if !json.Valid(v) || !utf8.Valid(v) { // json.Valid takes any bytes in strings
 		return jsonx.AppendStringBytes(dst, v)
 	}
 	for { // in valid JSON they are nothing but white space
