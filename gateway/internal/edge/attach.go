@@ -40,6 +40,7 @@ type attachment struct {
 	joined   bool // the join was answered with the roster
 	result   session.Attached
 	past     []resume.Entry // to be sent before it is live
+	inline   int            // bytes of the past that the session tells
 	told     bool           // complete but for the session's word to go live
 }
 

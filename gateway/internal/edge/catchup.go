@@ -55,9 +55,35 @@ func (a *attachment) join() {
 		a.result.Cached, a.floor.Position = nil, r.Seen
 	}
 	r.Place.Position = max(r.Place.Position, a.floor.Position)
-	if !a.how.Inline {
+	switch {
+	case !a.how.Inline:
 		a.past = r.Entries
+	case !a.fits(r.Entries):
+		a.past = a.c.h.filters.of(a.kind).past(r.Entries)
+		r.Entries, r.Follows = nil, len(a.past) > 0
 	}
+}
+
+// fits says whether the past can be part of what the session tells, which goes
+// out at once: with what waits already, and what sessions keep for the answer
+// to a connect, it is no more than a portion.
+func (a *attachment) fits(past []resume.Entry) bool {
+	if len(past) == 0 {
+		return true
+	}
+	size := a.c.conn.Pending()
+	for other := a.c.pending; other != nil; other = other.next {
+		size += other.inline
+	}
+	inline := 0
+	for _, e := range past {
+		inline += len(e.Publication.Data) + len(e.Publication.Info)
+	}
+	if size+inline > portionBytes {
+		return false
+	}
+	a.inline = inline
+	return true
 }
 
 // catchUp sends the past in portions, as the client reads them, then what was
@@ -69,7 +95,9 @@ func (a *attachment) catchUp() {
 			c.sess.Shut(dialect.Slow)
 			return
 		}
-		a.sendPortion()
+		if c.conn.Pending() < portionBytes { // else others of the client have theirs first
+			a.sendPortion()
+		}
 		if len(a.past) > 0 {
 			c.h.pace(a)
 			return

@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 
 	"github.com/gobwas/ws/wsutil"
 
+	"github.com/carillon-rt/carillon/gateway/internal/fossil"
 	"github.com/carillon-rt/carillon/proto/message"
 )
 
@@ -21,6 +21,7 @@ type sojourn struct {
 	since    message.Position
 	recovers bool
 	server   bool
+	delta    bool // it is told differences
 
 	mu   sync.Mutex
 	cond *sync.Cond
@@ -30,6 +31,7 @@ type sojourn struct {
 	offset                 message.Position
 	epoch                  string
 	got                    []positioned
+	before                 []byte // data of the last
 	syncs                  int
 	faults                 []string
 }
@@ -37,6 +39,7 @@ type sojourn struct {
 type publication struct {
 	Data   json.RawMessage
 	Offset message.Position
+	Delta  bool
 }
 
 type subscription struct {
@@ -58,6 +61,7 @@ func (w *world) sojourn(last *sojourn) *sojourn {
 			epoch = "another"
 		}
 	}
+	v.delta = !v.server && w.r.IntN(2) == 0
 	go v.read()
 	wish := map[string]any{"recover": v.recovers, "epoch": epoch, "offset": v.since}
 	token := "42"
@@ -70,7 +74,7 @@ func (w *world) sojourn(last *sojourn) *sojourn {
 	v.command(1, "connect", connect)
 	if !v.server {
 		wish["channel"] = v.tp.name
-		if w.r.IntN(2) == 0 {
+		if v.delta {
 			wish["delta"] = "fossil"
 		}
 		v.command(2, "subscribe", wish)
@@ -145,8 +149,28 @@ func (v *sojourn) answer(s *subscription) {
 	}
 }
 
+// unquoted is a JSON string without quotes, and all else as it is.
+func unquoted(text []byte) string {
+	var s string
+	if json.Unmarshal(text, &s) != nil {
+		return string(text)
+	}
+	return s
+}
+
 func (v *sojourn) take(p publication) {
-	n, err := strconv.Atoi(strings.Trim(string(p.Data), `"`))
+	text := []byte(p.Data)
+	if v.delta {
+		text = []byte(unquoted(text))
+	}
+	if p.Delta {
+		var err error
+		if text, err = fossil.Apply(v.before, text, 1<<20); err != nil {
+			v.faults = append(v.faults, fmt.Sprintf("delta %s: %v", p.Data, err))
+		}
+	}
+	v.before = text
+	n, err := strconv.Atoi(unquoted(text))
 	if err != nil {
 		v.faults = append(v.faults, "data "+string(p.Data))
 	}
@@ -205,6 +229,7 @@ func (w *world) check(v *sojourn) error {
 // answer; the same holds for subscriptions of the server.
 func TestCentrifugoMissesNothingBetweenVisits(t *testing.T) {
 	simulate(t, 60, func(w *world) {
+		w.long = w.r.IntN(2) == 0
 		visits := []*sojourn{w.sojourn(nil), w.sojourn(nil), w.sojourn(nil)}
 		w.churn(len(visits), func(i int) {
 			v := visits[i]

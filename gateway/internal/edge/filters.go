@@ -4,6 +4,7 @@ import (
 	"math"
 
 	"github.com/carillon-rt/carillon/gateway/internal/hub"
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/gateway/internal/tagfilter"
 )
 
@@ -78,6 +79,20 @@ func (w wish) wanted(turn []*hub.Delivery) []*hub.Delivery {
 	for _, d := range turn {
 		if !d.IsPublication() || w.filter.Match(d.Tags) {
 			some = append(some, d)
+		}
+	}
+	return some
+}
+
+// past gives those of a channel's past that they want.
+func (w wish) past(entries []resume.Entry) []resume.Entry {
+	if w.filter == nil {
+		return entries
+	}
+	some := make([]resume.Entry, 0, len(entries))
+	for _, e := range entries {
+		if w.filter.Match(tagfilter.Tags(e.Publication)) {
+			some = append(some, e)
 		}
 	}
 	return some

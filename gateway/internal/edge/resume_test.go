@@ -318,3 +318,49 @@ func TestLongPastsAreGivenAsTheyAreRead(t *testing.T) {
 	c.send(`{"event":"pusher:unsubscribe","data":{"channel":"durable-a"}}`)
 	w.f.until("nothing is left", func() bool { return w.f.edge.Stats().Channels == 0 })
 }
+
+// TestLongRecoveriesAreGivenAsTheyAreRead: the same for Centrifugo's clients,
+// on several channels at once.
+func TestLongRecoveriesAreGivenAsTheyAreRead(t *testing.T) {
+	w := newWorld(t, 1)
+	w.kind = true
+	const total = 300
+	names := []string{"durable-a", "durable-b"}
+	for _, name := range names {
+		tp := w.topics[name]
+		w.f.edge.Epoch(tp.key.Partition(partitions), w.epoch)
+		for range total {
+			w.publish(tp, "")
+			tp.items[len(tp.items)-1].pub.Data = []byte(`"` + strings.Repeat("x", 10<<10) + `"`)
+		}
+		for w.deliver(tp.key.Partition(partitions)) {
+		}
+	}
+	c := w.f.client("42")
+	for i, name := range names {
+		c.send(`{"id":%d,"subscribe":{"channel":%q,"recover":true,"epoch":%q,"offset":1}}`, 2+i, name, w.epoch)
+	}
+	var asked []func()
+	w.f.until("the past is asked for", func() bool { asked = append(asked, w.pendingNow()...); return len(asked) == len(names) })
+	for _, answer := range asked {
+		answer()
+	}
+	got := map[string]int{}
+	for range len(names) * (1 + total) {
+		said := c.expect("")
+		if strings.HasPrefix(said, `{"id":`) {
+			if !strings.HasSuffix(said, `"subscribe":{"recoverable":true,"epoch":"e1","recovered":true,"offset":1,"positioned":true,"was_recovering":true}}`) {
+				t.Fatalf("subscribed with %.300s", said)
+			}
+			continue
+		}
+		name := said[len(`{"push":{"channel":"`):][:len(names[0])]
+		if want := fmt.Sprintf(`"offset":%d`, w.topics[name].items[got[name]].pos); !strings.Contains(said, want) {
+			t.Fatalf("%s: want %s, have %.100s...", name, want, said)
+		}
+		got[name]++
+	}
+	w.publish(w.topics[names[0]], "")
+	w.deliver(w.topics[names[0]].key.Partition(partitions))
+	c.expect(fmt.Sprintf(`"offset":%d`, w.topics[names[0]].items[total].pos))
+}

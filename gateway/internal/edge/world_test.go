@@ -81,6 +81,7 @@ type world struct {
 	ids   []string             // socket ids of all clients, gone ones too
 	epoch string               // of the journal
 	kind  bool                 // routers know all and answer all
+	long  bool                 // publications may be
 
 	mu sync.Mutex
 	// guarded by mu
@@ -328,6 +329,9 @@ func (w *world) publish(tp *topic, exclude string) {
 	case strings.Contains(tp.name, "cache-"), strings.HasPrefix(tp.name, "durable-"):
 		w.seq++
 		it.pos = message.At(w.seq, 0)
+		if w.long && w.r.IntN(2) == 0 {
+			it.pub.Data = fmt.Appendf(nil, "%0*d", portionBytes*3/4, n)
+		}
 	default:
 		it.pub.Exclude = exclude
 	}

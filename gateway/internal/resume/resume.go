@@ -40,6 +40,9 @@ type Wish struct {
 	// Rewind is how many of the newest publications the client wants if it has
 	// no place, or has lost it; 0 is none.
 	Rewind int
+	// Most is how many publications the client may have missed: one that has
+	// missed more has lost its place. 0 is no limit.
+	Most int
 	// Socket is the connection that had come as far as Since: what excluded it
 	// is not for the client now either.
 	Socket string
@@ -104,6 +107,8 @@ type Answer struct {
 	// Place is where the client is when it has got Entries.
 	Place   Place
 	Entries []Entry
+	// Follows: Entries are too much for one message, and come after the answer.
+	Follows bool
 	// Since is the place that the client had, if it recovered.
 	Since Place
 	// Seen is a position after the mark up to which the client has got
@@ -149,8 +154,10 @@ func (w *Wish) Decide(mark Place, past *Past) *Answer {
 			a.Recovered, a.Seen, a.Place.Position = true, since, since
 		}
 	case since >= past.Floor:
-		a.Recovered = true
-		a.Entries = between(past.Entries, since, mark.Position)
+		missed := between(past.Entries, since, mark.Position)
+		if a.Recovered = w.Most == 0 || len(missed) <= w.Most; a.Recovered {
+			a.Entries = missed
+		}
 	}
 	if a.Recovered {
 		a.Since = Place{epoch, since}

@@ -61,6 +61,8 @@ func TestDecide(t *testing.T) {
 		"ahead of this gateway":          {Wish{Since: at(epoch, seq(55))}, mark, kept, true, at(epoch, seq(55)), nil, seq(55)},
 		"from the future":                {Wish{Since: at(epoch, seq(61))}, mark, kept, false, mark, nil, 0},
 		"from the far future":            {Wish{Since: at(epoch, 1<<53-1)}, mark, kept, false, mark, nil, 0},
+		"missed as many as it may":       {Wish{Since: at(epoch, seq(25)), Most: 2}, mark, kept, true, mark, []message.Position{seq(30), seq(40)}, 0},
+		"missed too many":                {Wish{Since: at(epoch, seq(10)), Most: 2}, mark, kept, false, mark, nil, 0},
 		"rewind":                         {Wish{Rewind: 2}, mark, kept, false, mark, []message.Position{seq(30), seq(40)}, 0},
 		"rewind more than there is":      {Wish{Rewind: 100}, mark, kept, false, mark, []message.Position{seq(20), seq(30), seq(40)}, 0},
 		"rewind, not needed":             {Wish{Since: at(epoch, seq(30)), Rewind: 3}, mark, kept, true, mark, []message.Position{seq(40)}, 0},

@@ -90,7 +90,7 @@ type Attach struct {
 	// Filter has only publications told whose tags it matches; nil is all.
 	Filter *tagfilter.Filter
 	// Inline: the past that the answer holds is the session's to tell, together
-	// with the rest of it.
+	// with the rest of it, unless it is too much: see resume.Answer.Follows.
 	Inline bool
 	// Wait: after the answer nothing is sent before the session says so.
 	Wait bool
@@ -109,6 +109,7 @@ type Attached struct {
 	// CachedAt is where Cached, or the channel's newest publication, stands.
 	CachedAt resume.Place
 	// Resume answers Attach.Resume. Unless Attach.Inline, its Entries are the
-	// host's to send, after Session.Attached has returned.
+	// host's to send, after Session.Attached has returned; so are those that
+	// follow, which are left out.
 	Resume *resume.Answer
 }

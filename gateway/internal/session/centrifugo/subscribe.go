@@ -208,7 +208,7 @@ func wish(b *codec.SubscribeRequest) *resume.Wish {
 		return &resume.Wish{}
 	}
 	since := resume.Place{Position: message.Position(b.Offset), Epoch: b.Epoch}
-	return &resume.Wish{Since: since, AnyEpoch: b.Epoch == ""}
+	return &resume.Wish{Since: since, AnyEpoch: b.Epoch == "", Most: recoveredMax}
 }
 
 // member is the connection as a member of a channel: its user, on channels
@@ -278,12 +278,12 @@ func (s *Session) result(sub *subscription, r *session.Attached) *codec.Subscrib
 	if a := r.Resume; a != nil && a.Kept {
 		result.Recoverable, result.Positioned = true, true
 		result.Epoch, result.Offset = a.Place.Epoch, uint64(a.Place.Position)
-		if a.Recovered && len(a.Entries) <= recoveredMax {
+		if a.Recovered {
 			result.Recovered = true
 			for _, e := range a.Entries {
 				made.add(result, e.Position, e.Publication)
 			}
-			if len(result.Publications) > 0 { // the client advances through them
+			if len(result.Publications) > 0 || a.Follows { // the client advances through them
 				result.Offset = min(result.Offset, uint64(a.Since.Position))
 			}
 		}

@@ -192,7 +192,7 @@ func (p *player) attached(name, rest string) {
 			Position        uint64
 			Since           *uint64 // recovered from here
 			Entries         []string
-			Many            int
+			Follows         bool
 			Cached          string
 		}
 		p.Decode(rest, &a)
@@ -203,10 +203,7 @@ func (p *player) attached(name, rest string) {
 		case a.Cached != "":
 			r.Cached, r.CachedAt = &message.Publication{Kind: message.Event, Data: []byte(a.Cached)}, place
 		default:
-			for i := range a.Many {
-				a.Entries = append(a.Entries, fmt.Sprintf("%d:%d", i+1, i))
-			}
-			r.Resume = &resume.Answer{Kept: true, Place: place, Entries: p.entries(a.Entries)}
+			r.Resume = &resume.Answer{Kept: true, Place: place, Entries: p.entries(a.Entries), Follows: a.Follows}
 			if a.Since != nil {
 				r.Resume.Recovered, r.Resume.Since = true, resume.Place{Epoch: a.Epoch, Position: message.Position(*a.Since)}
 			}
@@ -252,6 +249,9 @@ func (p *player) Attach(channel string, how session.Attach) {
 	}
 	if how.Resume != nil {
 		fmt.Fprintf(&b, " keeping %d for %s since %q %d", how.Keep.Size, how.Keep.TTL, how.Resume.Since.Epoch, how.Resume.Since.Position)
+		if how.Resume.Most > 0 {
+			fmt.Fprintf(&b, " if that is no more than %d", how.Resume.Most)
+		}
 	}
 	for _, f := range []struct {
 		is   bool
