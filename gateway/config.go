@@ -57,7 +57,7 @@ type LimitsConfig struct {
 	PerAddress   int           `yaml:"connections_per_address" doc:"connections of one peer address (of IPv6 its first 64 bits); more are answered 429; 0 is no limit, which it must be behind a proxy: its address is the only one then"`
 	ConnectRate  int           `yaml:"connect_rate" doc:"clients admitted per second, a second's worth at once; more are answered 503; 0 is no limit"`
 	MessageBytes config.Bytes  `yaml:"message_bytes" doc:"one message of a client; larger ones close it (1009)"`
-	OutboxBytes  config.Bytes  `yaml:"outbox_bytes" doc:"what a client may leave unread in the gateway before it is closed as slow"`
+	OutboxBytes  config.Bytes  `yaml:"outbox_bytes" doc:"what a client may leave unread in the gateway before it is closed as slow, besides one answer to it alone"`
 	Memory       config.Bytes  `yaml:"memory" doc:"what outboxes, and connections at 1KiB each (with TLS in the gateway 33KiB), may take together: near it the clients that read slowest are closed (4100), at it new ones are answered 503; 0: half of GOMEMLIMIT or of the container's memory, if there is one"`
 	OutboxAge    time.Duration `yaml:"outbox_age" doc:"how long a client may leave it unread"`
 	SendBuffer   config.Bytes  `yaml:"send_buffer" doc:"what the kernel buffers besides, per connection"`

@@ -12,6 +12,7 @@ type outbox struct {
 	next   int // first item that isn't written
 	offset int // bytes of it that are
 	bytes  int // unwritten, with overhead
+	answer int // bytes of the largest private item since the outbox was empty
 	// of the loop's backlog
 	place   int
 	counted int // bytes that are in its sum
@@ -54,6 +55,9 @@ func (o *outbox) advance(n int) {
 		o.next++
 		o.bytes -= itemOverheadBytes
 	}
+	if o.empty() {
+		o.answer = 0
+	}
 	if o.next > 64 && o.next > len(o.items)/2 {
 		n := copy(o.items, o.items[o.next:])
 		clear(o.items[n:])
@@ -81,13 +85,17 @@ func (o *outbox) keepBegun() {
 }
 
 // outboxBytes closes a connection as slow whose outbox is over its limit of
-// bytes.
+// bytes. One message of its own, which is what the client asked for, may wait
+// besides: it may be larger than the limit, and the client read as fast as any.
 func (w *writer) outboxBytes(s *Conn) {
 	if s.out.bytes <= w.core.cfg.OutboxBytesMax {
 		return
 	}
 	switch s.state {
 	case stateOpen:
+		if s.out.bytes <= w.core.cfg.OutboxBytesMax+s.out.answer {
+			return
+		}
 		w.core.stats.slowBytes.Add(1)
 		w.tooSlow(s)
 	case stateHead, stateBody, stateAnswer: // asks and asks, and doesn't read

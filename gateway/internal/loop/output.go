@@ -342,6 +342,7 @@ func (g *gather) moveTo(o *outbox, n int, now int64) {
 		}
 		if g.private[i] {
 			p = bytes.Clone(p) // whole, so that the outbox knows it was begun
+			o.answer = max(o.answer, len(p))
 		}
 		o.add(p, skip, now)
 	}

@@ -205,6 +205,31 @@ func startHandler(t *testing.T, cfg Config, h *script) *server {
 	return s
 }
 
+// TestAnAnswerMayBeLargerThanTheOutbox: a message for one client only is what
+// it asked for. One such message is none too many, whatever its size; what
+// waits besides is.
+func TestAnAnswerMayBeLargerThanTheOutbox(t *testing.T) {
+	f := &fan{}
+	s := startHandler(t, Config{OutboxBytesMax: 64 << 10, OutboxAgeMax: time.Minute}, f.script())
+	c := s.open()
+	answer := bytes.Repeat([]byte("a"), 4<<20) // more than the kernel takes
+	f.publish(s, func(c *Conn) { c.SendMessage(answer, true) })
+	f.publish(s, func(c *Conn) { c.SendText([]byte("more")) })
+	if _, b := c.frame(); !bytes.Equal(b, answer) {
+		t.Fatalf("read %d bytes", len(b))
+	}
+	c.wantText("more")
+	f.publish(s, func(c *Conn) { c.SendMessage(answer, true) })
+	frame := &Frame{Bytes: ws.AppendText(nil, answer[:1<<20])}
+	for range 1 + len(answer)>>20 { // what the kernel took of the answer may wait besides, too
+		f.publish(s, func(c *Conn) { c.SendShared(frame) })
+	}
+	await.True(t, "it was closed", func() bool { return f.closed.n.Load() == 1 })
+	if st := s.loops[0].Stats(); st.SlowBytes != 1 {
+		t.Errorf("counted %d", st.SlowBytes)
+	}
+}
+
 func TestAReaderThatStopsIsClosedForAge(t *testing.T) {
 	f := &fan{}
 	s := serve(t, Config{SendBufferBytes: 8 << 10, OutboxBytesMax: 64 << 20, OutboxAgeMax: 50 * time.Millisecond, CloseTimeout: 50 * time.Millisecond}, f.script())
