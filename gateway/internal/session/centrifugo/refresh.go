@@ -27,13 +27,14 @@ func (c command) refreshed(d *authz.Decision, now int64) {
 	if creds == nil {
 		creds = &authz.Credentials{}
 	}
+	expired := d.Verdict == nil && reasonOf(d) == dialect.TokenExpired
 	switch {
 	case !d.Allow && d.Verdict == nil && reasonOf(d) == dialect.BadToken:
 		c.s.Shut(dialect.BadToken)
-	case !d.Allow:
+	case !d.Allow && !expired:
 		c.denied(d)
-	case creds.Expired || past(c.s.host, creds.ExpireAt):
-		c.refuse(dialect.TokenExpired, "")
+	case expired || creds.Expired || past(c.s.host, creds.ExpireAt): // after an error SDKs would stay away
+		c.s.Shut(dialect.Expired)
 	case creds.User != c.s.identity.user:
 		c.s.Shut(dialect.BadToken)
 	case !c.s.subs.sameSubs(creds):
