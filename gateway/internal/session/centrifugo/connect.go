@@ -10,6 +10,7 @@ import (
 	"github.com/carillon-rt/carillon/gateway/internal/session"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/channel"
+	"github.com/carillon-rt/carillon/proto/control"
 )
 
 // A connection's way:
@@ -29,6 +30,8 @@ type connect struct {
 	// waiting are the commands that came meanwhile.
 	waiting      []postponed
 	waitingBytes int // of the messages that they came in
+	// operations are what backends wanted meanwhile.
+	operations []*control.Operation
 }
 
 // postponed is a command that waits, and until when.
@@ -41,6 +44,7 @@ type postponed struct {
 const (
 	waitingMax      = 1024
 	waitingBytesMax = 128 << 10
+	operationsMax   = 64
 	// Of the headers that a client writes into its connect command.
 	headerBytesMax = 8 << 10
 )
@@ -96,6 +100,16 @@ func (c *connect) postpone(cmd *codec.Command) {
 		return
 	}
 	c.waiting = append(c.waiting, postponed{*cmd, c.s.due})
+}
+
+// later keeps an operation until the client is connected: its subscriptions and
+// its lifetime are being made. One that would miss it has to come back.
+func (c *connect) later(op *control.Operation) {
+	if len(c.operations) == operationsMax {
+		c.s.Shut(dialect.Unavailable)
+		return
+	}
+	c.operations = append(c.operations, op)
 }
 
 // waits is how many commands wait.
@@ -262,6 +276,9 @@ func (c *connect) finish(now int64) {
 				return
 			}
 		}
+	}
+	for _, op := range c.operations {
+		c.s.Operate(op, now)
 	}
 	for i := range c.waiting {
 		if c.s.phase != connected {

@@ -16,7 +16,9 @@ func (s *Session) Operate(op *control.Operation, now int64) {
 	case s.phase == closed:
 	case op.Disconnect != nil:
 		by.disconnect(op.Disconnect)
-	case s.phase != connected: // no subscriptions, no lifetime: it is on its way
+	case s.phase == connecting:
+		s.connect.later(op)
+	case s.phase != connected: // no subscriptions, no lifetime
 	case op.Subscribe != nil:
 		by.subscribe(op.Subscribe)
 	case op.Unsubscribe != "":
