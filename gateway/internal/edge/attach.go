@@ -95,7 +95,7 @@ func (a *attachment) ask() {
 			a.c.h.run(func() { a.rosterCame(res, err) })
 		})
 	}
-	if a.how.Cache {
+	if a.how.Cache && !a.resumes() { // else it may need none
 		a.waits++
 		a.askCache(a.mark.Position)
 	}

@@ -12,6 +12,13 @@ const portionBytes = 64 << 10
 // keeps says whether the client keeps its place in the channel.
 func (a *attachment) keeps() bool { return a.how.Resume != nil && a.how.Keep.Size > 0 }
 
+// resumes says whether the client may be up to date with what it gets of the
+// past.
+func (a *attachment) resumes() bool {
+	w := a.how.Resume
+	return a.keeps() && (w.Since.Epoch != "" || w.AnyEpoch || w.Rewind > 0)
+}
+
 // askPast asks for what the client wants of the channel's past.
 func (a *attachment) askPast() {
 	wish, edge := a.how.Resume, a.c.h.edge
@@ -19,7 +26,7 @@ func (a *attachment) askPast() {
 	case !a.keeps():
 		a.result.Resume = &resume.Answer{}
 	case !wish.NeedsPast(a.mark):
-		a.result.Resume = wish.Decide(a.mark, nil)
+		a.decide(nil)
 	default:
 		a.waits++
 		edge.cfg.History.Past(wish.Question(a.keys[0], a.mark, a.how.Keep), func(p *resume.Past) {
@@ -35,9 +42,19 @@ func (a *attachment) pastCame(p *resume.Past) {
 	if p == nil {
 		a.fail(dialect.Unavailable, "the history of the channel can't be read now, try again")
 	} else {
-		a.result.Resume = a.how.Resume.Decide(a.mark, p)
+		a.decide(p)
 	}
 	a.answered()
+}
+
+// decide takes what is known of the past. A client that has lost its place is
+// given the last value.
+func (a *attachment) decide(p *resume.Past) {
+	a.result.Resume = a.how.Resume.Decide(a.mark, p)
+	if a.how.Cache && a.resumes() && !a.result.Resume.CaughtUp() {
+		a.waits++
+		a.askCache(a.mark.Position)
+	}
 }
 
 // join makes one of what the answers say: a client that is up to date, or will

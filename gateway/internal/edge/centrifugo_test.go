@@ -20,6 +20,7 @@ import (
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/control"
+	"github.com/carillon-rt/carillon/proto/history"
 	"github.com/carillon-rt/carillon/proto/message"
 	"github.com/carillon-rt/carillon/proto/presence"
 )
@@ -116,6 +117,7 @@ func startCentrifugo(t *testing.T) (*fixture, *answers) {
 		settings.Hooks = []app.Hook{{Name: "h", ForwardHeaders: []string{"Origin"}}}
 		settings.Policies = []app.Policy{
 			{Match: "log*", History: app.History{Size: 10, TTL: time.Hour, Recover: true}, ReadHistory: app.Anyone, Publish: app.Anyone},
+			{Match: "both", History: app.History{Size: 10, TTL: time.Hour, Recover: true}, CacheTTL: time.Hour},
 			{Match: "room", Presence: true, JoinLeave: true, ReadPresence: app.Anyone},
 		}
 	})
@@ -257,6 +259,30 @@ func TestCentrifugoLosesItsPlace(t *testing.T) {
 	f.edge.Broken(partition)
 	c.expect(`{"push":{"channel":"log","unsubscribe":{"code":2500,"reason":"insufficient state"}}}`)
 	f.until("it is unsubscribed", func() bool { return f.count(channel.Key{App: "1", Name: "log"}) == 0 })
+}
+
+// A client that has lost its place is given the last value, as one that never
+// had a place. Nobody is asked for it on behalf of one that recovers.
+func TestCentrifugoLastValueOfALostPlace(t *testing.T) {
+	f, a := startCentrifugo(t)
+	pub := &message.Publication{Kind: message.Event, App: "1", Channel: "both", Data: []byte("6")}
+	a.set(func() {
+		a.past = &resume.Past{Epoch: "e", Floor: message.At(5, 0), Entries: []resume.Entry{{Position: message.At(6, 0), Publication: pub}}}
+	})
+	f.edge.Epoch(channel.Key{App: "1", Name: "both"}.Partition(partitions), "e")
+	f.publish("both", 6)
+	c := f.client("42")
+	subscribe := func(id int, since message.Position) {
+		c.send(`{"id":%d,"subscribe":{"channel":"both","recover":true,"epoch":"e","offset":%d}}`, id, since)
+	}
+	subscribe(2, message.At(5, 0))
+	c.expect(`{"id":2,"subscribe":{"recoverable":true,"epoch":"e","publications":[{"data":6,"offset":6144}],"recovered":true,"offset":5120,"positioned":true,"was_recovering":true}}`)
+	c.send(`{"id":3,"unsubscribe":{"channel":"both"}}`)
+	c.expect(`{"id":3,"unsubscribe":{}}`)
+	subscribe(4, message.At(4, 0))
+	asked := <-f.cluster.caches
+	asked.answer(&history.Reply{Epoch: "e", Top: message.At(6, 0), Cached: &history.Entry{Position: message.At(6, 0), Publication: pub.Append(nil)}})
+	c.expect(`{"id":4,"subscribe":{"recoverable":true,"epoch":"e","publications":[{"data":6,"offset":6144}],"offset":6144,"positioned":true,"was_recovering":true}}`)
 }
 
 // A client gets what it has published before it is told that it is published.

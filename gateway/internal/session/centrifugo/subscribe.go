@@ -135,7 +135,7 @@ func (s *Session) attach(i int, b *codec.SubscribeRequest, g *authz.Grant, wait 
 	sub.set(mayRead, g.History)
 	sub.set(maySee, g.ReadPresence)
 	sub.set(recoverable, eff.Recovers())
-	sub.set(cached, eff.Cache && !(eff.Recovers() && b.Recover))
+	sub.set(cached, eff.Cache)
 	sub.set(present, chosen(g.Presence, eff.Presence || eff.Rules != nil && eff.Rules.Presence))
 	told := chosen(g.JoinLeave, eff.Presence || eff.Rules != nil && eff.Rules.JoinLeave)
 	sub.set(joinLeave, told && (b.JoinLeave || chosen(g.ForceJoinLeave, false)))
