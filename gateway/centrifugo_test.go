@@ -113,7 +113,7 @@ func TestCentrifugoReads(t *testing.T) {
 	pub := &message.Publication{Kind: message.Event, App: "1", Channel: "log", Data: []byte("1"), TimeMs: uint64(time.Now().UnixMilli())}
 	stored := history.Entry{Position: message.At(7, 0), Publication: pub.Append(nil)}
 	answer(w, "car.hist.*", func(q *history.Request) any {
-		if q.Channel != "log" || q.Limit != 10 {
+		if q.Channel != "log" || q.Limit != 5 || !q.Oldest {
 			t.Errorf("asked for %+v", q)
 		}
 		return history.Reply{Epoch: "e", Top: stored.Position, Entries: []history.Entry{stored}}

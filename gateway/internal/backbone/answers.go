@@ -35,6 +35,8 @@ const (
 	readUnderway = 64
 	readInLine   = 16 << 10
 	readPatience = 2 * time.Second
+	// pageBytesMax is after how much a page of history ends, whatever its limit.
+	pageBytesMax = 4 << 20
 	// membersMax is how many members are told of a channel.
 	membersMax = 10_000
 )
@@ -145,18 +147,22 @@ func (s *Services) members(key channel.Key, before []presence.Member, answer fun
 }
 
 // Stream implements the edge's Answers: what routers know of a channel, as of
-// everything that was delivered here.
-func (s *Services) Stream(key channel.Key, keep resume.Keep, answer func(past *resume.Past, top message.Position, err error)) {
+// everything that was delivered here, in as many reads as it takes.
+func (s *Services) Stream(key channel.Key, page resume.Page, answer func(past *resume.Past, top message.Position, err error)) {
 	partition := key.Partition(s.lasts.Partitions())
-	req := history.Request{
-		App: key.App, Channel: key.Name, AtLeast: atLeast(s.lasts, partition, s.lasts.Last(partition)), Limit: keep.Size,
-	}
+	got := &stretch{page: history.Request{
+		App: key.App, Channel: key.Name, AtLeast: atLeast(s.lasts, partition, s.lasts.Last(partition)),
+		Since: page.Since, Before: page.Before, Limit: page.Limit, Oldest: !page.Reverse,
+	}}
 	s.reads.enter(key.App, func() {
-		s.read(subject.History(partition), req, readAttempts, func(data []byte, err error) {
+		s.stretch(subject.History(partition), got, func(err error) {
 			s.reads.leave()
-			past, top, err := streamOf(data, err, keep)
 			s.metrics.read(err)
-			answer(past, top, err)
+			if err != nil {
+				answer(nil, 0, err)
+				return
+			}
+			answer(&got.past, got.top, nil)
 		})
 	}, func() {
 		s.metrics.read(natsconn.ErrBusy)
@@ -164,27 +170,68 @@ func (s *Services) Stream(key channel.Key, keep resume.Keep, answer func(past *r
 	})
 }
 
-func streamOf(data []byte, err error, keep resume.Keep) (*resume.Past, message.Position, error) {
+func (s *Services) stretch(subj string, got *stretch, answer func(error)) {
+	s.read(subj, got.page, readAttempts, func(data []byte, err error) {
+		more := false
+		if err == nil {
+			more, err = got.add(data)
+		}
+		if err != nil || !more {
+			answer(err)
+			return
+		}
+		s.stretch(subj, got, answer)
+	})
+}
+
+// stretch is what was read of a page so far.
+type stretch struct {
+	page  history.Request // what is missing
+	past  resume.Past
+	top   message.Position
+	bytes int
+}
+
+// add adds an answer, and says whether there is more to be read.
+func (t *stretch) add(data []byte) (more bool, err error) {
 	var r history.Reply
-	if err == nil {
-		err = json.Unmarshal(data, &r)
+	if err := json.Unmarshal(data, &r); err != nil {
+		return false, err
 	}
-	if err == nil && r.Error != "" {
-		err = errors.New(r.Error)
+	switch {
+	case r.Error != "":
+		return false, errors.New(r.Error)
+	case t.past.Epoch != "" && t.past.Epoch != r.Epoch:
+		return false, errors.New("the journal has begun anew")
 	}
-	if err != nil {
-		return nil, 0, err
-	}
-	past := &resume.Past{Epoch: r.Epoch, Floor: r.Floor, Newest: r.Newest, Entries: make([]resume.Entry, 0, len(r.Entries))}
+	entries := make([]resume.Entry, 0, len(r.Entries))
 	for _, e := range r.Entries {
 		pub, err := message.Parse(e.Publication)
 		if err != nil {
-			return nil, 0, fmt.Errorf("read a stored publication: %w", err)
+			return false, fmt.Errorf("read a stored publication: %w", err)
 		}
-		past.Entries = append(past.Entries, resume.Entry{Position: e.Position, Publication: pub})
+		t.bytes += len(e.Publication)
+		entries = append(entries, resume.Entry{Position: e.Position, Publication: pub})
 	}
-	keep.Trim(past, time.Now())
-	return past, r.Top, nil
+	t.past.Epoch, t.past.Newest = r.Epoch, r.Newest
+	t.top = max(t.top, r.Top)
+	if r.Top == 0 { // the channel is forgotten: nothing of it is above the floor
+		t.top = max(t.top, r.Floor)
+	}
+	n := len(entries)
+	t.page.Limit -= n
+	more = r.More && n > 0 && t.page.Limit > 0 && t.bytes < pageBytesMax
+	if t.page.Oldest {
+		t.past.Entries = append(t.past.Entries, entries...)
+	} else {
+		t.past.Entries = append(entries, t.past.Entries...)
+	}
+	if more && t.page.Oldest {
+		t.page.Since = entries[n-1].Position
+	} else if more {
+		t.page.Before = entries[0].Position
+	}
+	return more, nil
 }
 
 // read asks a question, up to so many times.

@@ -1,6 +1,7 @@
 package backbone
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/carillon-rt/carillon/gateway/internal/resume"
 	"github.com/carillon-rt/carillon/kit/natsconn"
 	"github.com/carillon-rt/carillon/proto/authz"
 	"github.com/carillon-rt/carillon/proto/channel"
@@ -180,6 +182,75 @@ func TestCached(t *testing.T) {
 				t.Errorf("asked %s", ask.subjects[0])
 			}
 		})
+	}
+}
+
+// A page may be more than a message carries: what is missing is asked for.
+func TestStreamReadsWholePages(t *testing.T) {
+	reply := func(more bool, top message.Position, positions ...message.Position) answer {
+		r := history.Reply{Epoch: "e", Top: top, Floor: 7, More: more}
+		for _, p := range positions {
+			pub := message.Publication{Kind: message.Event, App: "1", Channel: "log", Data: []byte("1")}
+			r.Entries = append(r.Entries, history.Entry{Position: p, Publication: pub.Append(nil)})
+		}
+		body, err := json.Marshal(r)
+		return answer{string(body), err}
+	}
+	type positions []message.Position
+	for name, tc := range map[string]struct {
+		page    resume.Page
+		answers []answer
+		asked   []history.Request
+		want    positions
+		top     message.Position
+	}{
+		"forward": {
+			resume.Page{Since: 10, Limit: 5}, []answer{reply(true, 60, 20, 30), reply(true, 70, 40), reply(false, 70, 50, 60)},
+			[]history.Request{{Since: 10, Limit: 5, Oldest: true}, {Since: 30, Limit: 3, Oldest: true}, {Since: 40, Limit: 2, Oldest: true}},
+			positions{20, 30, 40, 50, 60}, 70,
+		},
+		"in reverse": {
+			resume.Page{Before: 60, Limit: 3, Reverse: true}, []answer{reply(true, 60, 40, 50), reply(true, 60, 30)},
+			[]history.Request{{Before: 60, Limit: 3}, {Before: 40, Limit: 1}},
+			positions{30, 40, 50}, 60,
+		},
+		"the position":           {resume.Page{}, []answer{reply(false, 60)}, []history.Request{{Oldest: true}}, nil, 60},
+		"of a forgotten channel": {resume.Page{}, []answer{reply(false, 0)}, []history.Request{{Oldest: true}}, nil, 7},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ask := &script{t: t, answers: tc.answers}
+			answered := false
+			NewServices(startedAt(5), ask, sentTo{}, nil).Stream(channel.Key{App: "1", Name: "log"}, tc.page, func(past *resume.Past, top message.Position, err error) {
+				answered = true
+				var got positions
+				for _, e := range past.Entries {
+					got = append(got, e.Position)
+				}
+				if err != nil || past.Epoch != "e" || top != tc.top || !slices.Equal(got, tc.want) {
+					t.Errorf("got %v of %+v up to %d, %v", got, past, top, err)
+				}
+			})
+			if !answered || len(ask.bodies) != len(tc.asked) {
+				t.Fatalf("answered %v after %q", answered, ask.bodies)
+			}
+			for i, want := range tc.asked {
+				var req history.Request
+				want.App, want.Channel, want.AtLeast = "1", "log", 5
+				if err := json.Unmarshal([]byte(ask.bodies[i]), &req); err != nil || req != want {
+					t.Errorf("asked %+v (%v), want %+v", req, err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestStreamOfTwoJournals(t *testing.T) {
+	first := answer{`{"epoch":"e1","more":true,"entries":[{"position":1,"publication":"` + base64.StdEncoding.EncodeToString((&message.Publication{Kind: message.Event, App: "1", Channel: "log"}).Append(nil)) + `"}]}`, nil}
+	ask := &script{t: t, answers: []answer{first, {`{"epoch":"e2"}`, nil}}}
+	var got error
+	NewServices(startedAt(5), ask, sentTo{}, nil).Stream(channel.Key{App: "1", Name: "log"}, resume.Page{Limit: 5}, func(_ *resume.Past, _ message.Position, err error) { got = err })
+	if got == nil {
+		t.Error("a page of two journals")
 	}
 }
 

@@ -184,7 +184,7 @@ func (c *centrifugoClient) Presence(call uint32, name string) {
 
 // History implements centrifugo.Host.
 func (c *centrifugoClient) History(call uint32, q *centrifugo.HistoryQuestion) {
-	c.h.edge.cfg.Answers.Stream(c.key(q.Channel), q.Keep, func(past *resume.Past, top message.Position, err error) {
+	c.h.edge.cfg.Answers.Stream(c.key(q.Channel), q.Page, func(past *resume.Past, top message.Position, err error) {
 		var h *centrifugo.Stream
 		if err == nil {
 			h = &centrifugo.Stream{Epoch: past.Epoch, Top: top, Entries: past.Entries}

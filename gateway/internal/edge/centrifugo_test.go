@@ -92,7 +92,7 @@ func (a *answers) Members(_ channel.Key, answer func([]presence.Member, error)) 
 	answer(a.members, nil)
 }
 
-func (a *answers) Stream(_ channel.Key, _ resume.Keep, answer func(*resume.Past, message.Position, error)) {
+func (a *answers) Stream(_ channel.Key, _ resume.Page, answer func(*resume.Past, message.Position, error)) {
 	answer(a.kept(), 9, nil)
 }
 

@@ -45,8 +45,9 @@ type Answers interface {
 	Submit(pub *message.Publication, answer func(pos message.Position, why dialect.Reason))
 	// Members answers with the members of a channel.
 	Members(key channel.Key, answer func(members []presence.Member, err error))
-	// Stream answers with what a channel keeps and its newest position.
-	Stream(key channel.Key, keep resume.Keep, answer func(past *resume.Past, top message.Position, err error))
+	// Stream answers with a page of what a channel keeps, oldest first, and its
+	// newest position.
+	Stream(key channel.Key, page resume.Page, answer func(past *resume.Past, top message.Position, err error))
 }
 
 // History knows the past of channels, with the same terms as Backbone.

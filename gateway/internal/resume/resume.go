@@ -68,6 +68,14 @@ type Past struct {
 	Entries []Entry
 }
 
+// Page is what somebody wants to see of a channel's past: of what is above Since
+// and below Before, 0 is the end, the Limit oldest, or newest if it is Reverse.
+type Page struct {
+	Since, Before message.Position
+	Limit         int
+	Reverse       bool
+}
+
 // Question asks for a channel's past on behalf of one subscription.
 type Question struct {
 	Key  channel.Key

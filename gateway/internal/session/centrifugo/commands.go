@@ -261,41 +261,44 @@ func (c command) history(b *codec.HistoryRequest) {
 		case b.Since != nil && b.Since.Epoch != "" && b.Since.Epoch != h.Epoch:
 			c.refuse(dialect.LostPlace, "")
 		default:
-			c.reply(pageOf(h, b))
+			c.reply(h.result(b.Reverse))
 		}
 	}))
 	if ok {
-		c.s.host.History(number, &HistoryQuestion{Channel: b.Channel, Keep: resume.Keep{Size: eff.History.Size, TTL: eff.History.TTL}})
+		c.s.host.History(number, &HistoryQuestion{b.Channel, pageOf(b)})
 	}
 }
 
 // historyMax is how many publications one answer has at most.
 const historyMax = 300
 
-// pageOf is what is asked of a stream: from since on, or from its beginning;
-// in reverse from since back, or from its end.
-func pageOf(h *Stream, b *codec.HistoryRequest) *codec.HistoryResult {
-	r := &codec.HistoryResult{Epoch: h.Epoch, Offset: uint64(h.Top)}
-	limit := historyMax
+// pageOf is what is asked for: from since on, or from the beginning; in reverse
+// from since back, or from the end.
+func pageOf(b *codec.HistoryRequest) resume.Page {
+	page := resume.Page{Limit: historyMax, Reverse: b.Reverse}
 	if b.Limit >= 0 {
-		limit = int(min(b.Limit, historyMax))
+		page.Limit = int(min(b.Limit, historyMax))
 	}
-	entries := h.Entries
-	if b.Reverse {
-		entries = slices.Clone(entries)
-		slices.Reverse(entries)
+	switch {
+	case b.Since == nil:
+	case !b.Reverse:
+		page.Since = message.Position(b.Since.Offset)
+	case b.Since.Offset == 0: // nothing is before
+		page.Limit = 0
+	default:
+		page.Before = message.Position(b.Since.Offset)
 	}
-	for _, e := range entries {
-		if len(r.Publications) >= limit {
-			break
-		}
-		if b.Since != nil {
-			since := message.Position(b.Since.Offset)
-			if !b.Reverse && e.Position <= since || b.Reverse && e.Position >= since {
-				continue
-			}
-		}
+	return page
+}
+
+// result tells of a page.
+func (h *Stream) result(reverse bool) *codec.HistoryResult {
+	r := &codec.HistoryResult{Epoch: h.Epoch, Offset: uint64(h.Top)}
+	for _, e := range h.Entries {
 		r.Publications = append(r.Publications, codec.Publication{Position: e.Position, Publication: e.Publication})
+	}
+	if reverse {
+		slices.Reverse(r.Publications)
 	}
 	return r
 }

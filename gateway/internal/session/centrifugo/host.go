@@ -69,13 +69,14 @@ type Cluster interface {
 	Identify(user string) bool
 }
 
-// HistoryQuestion asks for what a channel keeps.
+// HistoryQuestion asks for a part of what a channel keeps.
 type HistoryQuestion struct {
 	Channel string
-	Keep    resume.Keep // what the channel keeps
+	resume.Page
 }
 
-// Stream is the answer: what is there, oldest first; nil if nobody could tell.
+// Stream is the answer: what was asked for, oldest first; nil if nobody could
+// tell.
 type Stream struct {
 	Epoch   string
 	Top     message.Position // the newest of the channel

@@ -296,5 +296,13 @@ func (p *player) Publish(call uint32, pub *message.Publication) {
 func (p *player) Presence(call uint32, channel string) { p.Wish("presence %d of %s", call, channel) }
 
 func (p *player) History(call uint32, q *centrifugo.HistoryQuestion) {
-	p.Wish("history %d of %s, which keeps %d", call, q.Channel, q.Keep.Size)
+	end := "oldest"
+	if q.Reverse {
+		end = "newest"
+	}
+	before := ""
+	if q.Before != 0 {
+		before = fmt.Sprintf(" and below %d", q.Before)
+	}
+	p.Wish("history %d of %s, the %d %s above %d%s", call, q.Channel, q.Limit, end, q.Since, before)
 }
