@@ -117,10 +117,13 @@ func (c command) subRefreshed(name string, d *authz.Decision, now int64) {
 		c.refuse(dialect.NotSubscribed, "")
 	case !d.Allow && d.Verdict == nil && reasonOf(d) == dialect.BadToken:
 		c.s.Shut(dialect.BadToken)
+	case !d.Allow && d.Verdict == nil && reasonOf(d) == dialect.TokenExpired, d.Allow && past(c.s.host, grant.ExpireAt):
+		if !sub.has(byServer) { // after the error alone SDKs would give it up
+			c.s.end(c.s.subs.Find(name), codec.UnsubscribedExpired)
+		}
+		c.refuse(dialect.TokenExpired, d.Message)
 	case !d.Allow:
 		c.denied(d)
-	case past(c.s.host, grant.ExpireAt):
-		c.refuse(dialect.TokenExpired, "")
 	default:
 		c.extend(sub, grant, now)
 		sub.set(refreshes, false)
