@@ -14,14 +14,17 @@ type call struct {
 }
 
 // callsMax bounds the questions of one connection.
-const callsMax = 256
+const (
+	callsMax     = 256
+	tooManyCalls = "too many commands wait for an answer"
+)
 
 // call notes a question for command id, which has to be answered when the
 // command has, and returns its number; false if there are too many.
 func (s *Session) call(id uint32, then any) (number uint32, ok bool) {
 	if len(s.calls) >= callsMax {
 		if id != 0 {
-			s.refuse(id, dialect.RateLimit, "too many commands wait for an answer")
+			s.refuse(id, dialect.RateLimit, tooManyCalls)
 		}
 		return 0, false
 	}
@@ -47,11 +50,13 @@ func (s *Session) answered(number uint32) any {
 	return nil
 }
 
-// decide asks the authorization service.
-func (s *Session) decide(req any, id uint32, then onDecision) {
-	if number, ok := s.call(id, then); ok {
+// decide asks the authorization service, unless too much is asked already.
+func (s *Session) decide(req any, id uint32, then onDecision) (asked bool) {
+	number, ok := s.call(id, then)
+	if ok {
 		s.host.Decide(number, req)
 	}
+	return ok
 }
 
 // Decided is the answer to Cluster.Decide.

@@ -54,7 +54,9 @@ func (c command) subscribe(b *codec.SubscribeRequest, now int64) {
 	req.Client = &about
 	ask := *b
 	ask.Data = nil
-	c.s.decide(req, 0, func(d *authz.Decision, now int64) { c.authorized(&ask, d, now) })
+	if !c.s.decide(req, 0, func(d *authz.Decision, now int64) { c.authorized(&ask, d, now) }) {
+		c.s.drop(c.s.subs.Find(b.Channel), dialect.RateLimit, tooManyCalls, now)
+	}
 }
 
 // mayNotAsk says why a subscription is refused without asking anybody.

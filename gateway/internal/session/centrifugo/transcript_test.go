@@ -33,6 +33,28 @@ func TestTranscripts(t *testing.T) {
 	})
 }
 
+// TestTooManyQuestions: what can't be asked is refused at once, and not when the
+// time for an answer is over.
+func TestTooManyQuestions(t *testing.T) {
+	p := &player{Tape: transcript.Tape{T: t}}
+	said := p.Play(`app {"id":"1001","keys":[{"key":"key"}],"hooks":[{"name":"h"}],"centrifugo":{"enabled":true,"rpc":[{"match":"*","hook":"h"}]}}
+open
+> {"id":1,"connect":{}}
+= decided 1 {"allow":true}
+> $({"id":2,"rpc":{"method":"m"}}\n*256){"id":3,"rpc":{"method":"m"}}\n{"id":4,"subscribe":{"channel":"a","token":"t"}}
+> {"id":5,"subscribe":{"channel":"b"}}
+`, p.step)
+	for _, want := range []string{
+		`< {"id":3,"error":{"code":111,"message":"too many requests: too many commands wait for an answer","temporary":true}}`,
+		`< {"id":4,"error":{"code":111,"message":"too many requests: too many commands wait for an answer","temporary":true}}`,
+		"! attach b",
+	} {
+		if !strings.Contains(said, want+"\n") {
+			t.Errorf("missing: %s", want)
+		}
+	}
+}
+
 // player plays one script. It is the session's host.
 type player struct {
 	transcript.Tape
