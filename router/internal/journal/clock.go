@@ -51,13 +51,18 @@ func (c *Clock) Heard(at uint64) {
 	}
 }
 
-// askFor is how long answers to Ask are waited for: nobody knows how many there
-// will be.
-const askFor = 100 * time.Millisecond
+const (
+	// askFor is how long answers to Ask are waited for: nobody knows how many
+	// there will be.
+	askFor = 100 * time.Millisecond
+	// askAgain is the pause while the connection is away.
+	askAgain = 50 * time.Millisecond
+)
 
-// Ask hears what others know of the time, and is for a router that begins: one
-// whose machine's clock is behind would otherwise publish before what routers
-// that have gone published, which gateways take for overtaken.
+// Ask hears what others know of the time, and tells them its own. It is for a
+// router that begins: if its machine's clock is behind, it would publish before
+// what others published, and if it is ahead, others would publish before it,
+// until its first heartbeat; either is what gateways take for overtaken.
 func (c *Clock) Ask(ctx context.Context, nc *nats.Conn) error {
 	inbox := nc.NewInbox()
 	sub, err := nc.SubscribeSync(inbox)
@@ -65,8 +70,18 @@ func (c *Clock) Ask(ctx context.Context, nc *nats.Conn) error {
 		return fmt.Errorf("ask for the time: %w", err)
 	}
 	defer sub.Unsubscribe() // fails only on a closed connection
-	if err := nc.PublishRequest(subject.Clock, inbox, nil); err != nil {
-		return fmt.Errorf("ask for the time: %w", err)
+	for {
+		if err = nc.PublishRequest(subject.Clock, inbox, strconv.AppendUint(nil, c.Now(), 10)); err == nil {
+			break
+		}
+		if nc.IsClosed() {
+			return fmt.Errorf("ask for the time: %w", err)
+		}
+		select { // the connection is away, and keeps nothing for later
+		case <-ctx.Done():
+			return nil
+		case <-time.After(askAgain):
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
@@ -95,6 +110,9 @@ func (c *Clock) Listen(ctx context.Context, nc *nats.Conn) error {
 	}
 	defer beats.Unsubscribe() // fails only on a closed connection, as below
 	asked, err := nc.Subscribe(subject.Clock, func(m *nats.Msg) {
+		if at, err := strconv.ParseUint(string(m.Data), 10, 64); err == nil {
+			c.Heard(at)
+		}
 		_ = m.Respond(strconv.AppendUint(nil, c.Now(), 10)) // who asks does without
 	})
 	if err != nil {
