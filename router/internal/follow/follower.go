@@ -94,6 +94,9 @@ type waiting struct {
 func (f *follower) run(ctx context.Context) {
 	wait := retryFirst
 	for ctx.Err() == nil {
+		if f.journal.Epoch() != f.currentEpoch() {
+			f.reset() // here nothing is being applied or answered
+		}
 		start := time.Now()
 		err := f.read(ctx)
 		if ctx.Err() != nil {
@@ -217,7 +220,6 @@ func (f *follower) serve(ctx context.Context, r *reading) error {
 			return fmt.Errorf("reading stumbled: %w", err)
 		case now := <-beat.C:
 			if f.journal.Epoch() != f.currentEpoch() {
-				f.reset()
 				return nil
 			}
 			f.heartbeat(now)
