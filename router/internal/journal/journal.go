@@ -51,7 +51,8 @@ type Journal struct {
 
 	// atomic
 	epoch   atomic.Pointer[string]
-	highest atomic.Uint64 // newest sequence seen in this epoch
+	highest atomic.Uint64          // newest sequence seen in this epoch
+	reused  atomic.Pointer[string] // the epoch in which a sequence was given again
 
 	// owned by Open, then by Run
 	created    time.Time
@@ -104,12 +105,26 @@ func (j *Journal) Observe(seq uint64) {
 // router has seen in this epoch. It is no older than a few seconds.
 func (j *Journal) Highest() uint64 { return j.highest.Load() }
 
+// reach gives the epoch and what the log has reached in it. Of two epochs that
+// meet here it gives the older one.
+func (j *Journal) reach() (epoch string, highest uint64) {
+	epoch = j.Epoch()
+	return epoch, j.Highest()
+}
+
 // Check asks Run to look at the stream now.
 func (j *Journal) Check() {
 	select {
 	case j.kick <- struct{}{}:
 	default:
 	}
+}
+
+// Reused reports that something was stored at a sequence that the log had
+// reached before in an epoch: the next look begins another one.
+func (j *Journal) Reused(epoch string) {
+	j.reused.Store(&epoch)
+	j.Check()
 }
 
 // Bounds gives the first and last sequence of the log: 1 and 0 when it is new.
@@ -228,6 +243,9 @@ func (j *Journal) check(ctx context.Context) error {
 	if err := j.raiseRetention(ctx, info.Config); err != nil {
 		return err
 	}
+	if reused := j.reused.Load(); reused != nil && *reused == j.Epoch() {
+		return j.beginEpoch(ctx, info.State.LastSeq, high)
+	}
 	return j.checkBackwards(ctx, info, high)
 }
 
@@ -267,6 +285,12 @@ func (j *Journal) checkBackwards(ctx context.Context, info *jetstream.StreamInfo
 	if j.suspicions++; j.suspicions < backwardsChecks {
 		return nil
 	}
+	return j.beginEpoch(ctx, last, high)
+}
+
+// beginEpoch raises the generation: the log, which had reached high, went
+// backwards, and ends at last by now.
+func (j *Journal) beginEpoch(ctx context.Context, last, high uint64) error {
 	generation, err := cluster.BumpGeneration(ctx, j.kv, j.generation)
 	if err != nil {
 		return err

@@ -64,6 +64,8 @@ type letter struct {
 	id       string
 	token    uint64 // of its last sending
 	attempts int
+	epoch    string // when it was sent first
+	above    uint64 // what the log had reached in it by then
 	settled  bool
 	due      bool // has to be sent (again)
 }
@@ -186,6 +188,9 @@ func (l *lane) sendDue() bool {
 		x := &l.letters[i]
 		if x.settled || !x.due {
 			continue
+		}
+		if x.attempts == 0 {
+			x.epoch, x.above = l.journal.reach()
 		}
 		l.sends++
 		x.token = l.sends
@@ -312,6 +317,11 @@ func (l *lane) stored(ctx context.Context, x *letter, a ack) {
 	}
 	l.counters.batches.Inc()
 	l.counters.publications.Add(float64(len(x.tickets)))
+	if a.Seq <= x.above && epoch == x.epoch {
+		l.journal.Reused(epoch)
+		x.settle(0, "", false, nil) // stored, at a position that the epoch had before
+		return
+	}
 	x.settle(a.Seq, epoch, false, nil)
 }
 
