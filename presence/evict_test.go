@@ -51,3 +51,37 @@ func TestSeenAgainWhileItWasAsked(t *testing.T) {
 		t.Error("the run before the present one is kept")
 	}
 }
+
+// A gateway's machine may have its clock put back: then its next run has a name
+// that sorts before that of the run that was killed. The members of that one go
+// all the same, and those of the next one come.
+func TestRunOfAGatewayWhoseClockWasPutBack(t *testing.T) {
+	srv := natstest.Server(t)
+	apps, err := app.NewRegistry([]app.App{{ID: "1", Keys: []app.Key{{Key: "k"}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	svc, err := New(DefaultConfig(), srv.Deps(t, "p1"), apps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := svc.workers[0]
+	seat, now := w.seats[0], time.Now().UnixMilli()
+	w.view = newView(cluster.NewStatic(cluster.Member{Node: "p1", Incarnation: "1", Roles: []string{rolePresence}}))
+	w.assign(seat, now)
+	delta := func(incarnation string) string {
+		seat.replica.Delta(presence.Delta{Node: "g", Incarnation: incarnation, Seq: 1, Snapshot: true, Shard: seat.shard}, "", now, &w.out)
+		m, _ := seat.replica.Shard().Mark("g")
+		return m.Incarnation
+	}
+	if got := delta("5"); got != "5" {
+		t.Fatalf("known is %q", got)
+	}
+	w.view.live = map[string]string{"g": "4"}
+	for _, m := range seat.replica.Suspects(w.view.incarnation) {
+		w.obey(command{evict: &m}, now) // the gateway was asked, and said that it is another run
+	}
+	if got := delta("4"); got != "4" {
+		t.Errorf("known is %q, want the run that lives", got)
+	}
+}

@@ -66,8 +66,8 @@ func (v *view) incarnation(node string) (string, bool) {
 	return inc, ok
 }
 
-// lost says whether the membership shows a run of a gateway to be over.
+// lost says whether the membership shows no such run of a gateway.
 func (v *view) lost(m presence.Mark) bool {
 	inc, ok := v.live[m.Node]
-	return !ok || inc > m.Incarnation
+	return !ok || inc != m.Incarnation
 }

@@ -225,8 +225,9 @@ func (r *Replica) Recheck(nowMs int64, out *Output) {
 	}
 }
 
-// Suspects lists the gateways in the state that are not alive by the
-// membership: live gives the incarnation of a live gateway. Only the owner
+// Suspects lists the runs of gateways in the state that are not alive by the
+// membership: live gives the incarnation of a live gateway, which may be an
+// earlier one if a clock was put back, or the news is late. Only the owner
 // suspects.
 func (r *Replica) Suspects(live func(node string) (incarnation string, ok bool)) []presence.Mark {
 	if r.role != Owner {
@@ -234,7 +235,7 @@ func (r *Replica) Suspects(live func(node string) (incarnation string, ok bool))
 	}
 	var out []presence.Mark
 	for _, m := range r.shard.Marks() {
-		if inc, ok := live(m.Node); !ok || inc > m.Incarnation {
+		if inc, ok := live(m.Node); !ok || inc != m.Incarnation {
 			out = append(out, m)
 		}
 	}
