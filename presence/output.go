@@ -17,6 +17,7 @@ func (w *worker) emit(s *seat) {
 	out := &w.out
 	for i := range out.Effects {
 		e := &out.Effects[i]
+		e.AtMs -= w.clock.behind // others go by their machines' clocks
 		if e.Live {
 			w.svc.metrics.events.Inc()
 			w.lost(w.announce.add(s.shard, e))

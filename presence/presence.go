@@ -80,7 +80,7 @@ func New(cfg Config, deps service.Deps, apps *app.Registry) (*Service, error) {
 	for range cfg.workers() {
 		w := &worker{
 			svc: s, messages: make(chan *nats.Msg, cfg.Queue), commands: make(chan command, 16),
-			stopped: make(chan struct{}), routes: map[string]route{},
+			stopped: make(chan struct{}), routes: map[string]route{}, clock: newClock(),
 		}
 		w.claiming.Store(noView)
 		s.workers = append(s.workers, w)

@@ -32,6 +32,7 @@ type worker struct {
 	claiming atomic.Int32 // shards that are being taken over, or noView
 
 	// owned by run
+	clock    clock
 	seats    []*seat
 	routes   map[string]route
 	view     *view
@@ -82,14 +83,14 @@ func (w *worker) run(stop <-chan struct{}) {
 		select {
 		case msg := <-w.messages:
 			start := time.Now()
-			w.takeTurn(msg, start.UnixMilli())
+			w.takeTurn(msg, w.clock.nowMs())
 			w.flush()
 			w.svc.metrics.turnSeconds.Observe(time.Since(start).Seconds())
 		case cmd := <-w.commands:
-			w.obey(cmd, time.Now().UnixMilli())
+			w.obey(cmd, w.clock.nowMs())
 			w.flush()
 		case <-ticker.C:
-			now := time.Now().UnixMilli()
+			now := w.clock.nowMs()
 			w.tick(now)
 			w.flush()
 			w.beat(now)
@@ -290,7 +291,7 @@ func (w *worker) unsubscribe(subs ...**nats.Subscription) {
 // handOver releases what is owned, to nodes that hear everything already, and
 // returns when they have been told.
 func (w *worker) handOver() {
-	nowMs := time.Now().UnixMilli()
+	nowMs := w.clock.nowMs()
 	w.takeWaiting(nowMs)
 	w.flush()
 	for _, s := range w.seats {

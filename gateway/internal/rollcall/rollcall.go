@@ -67,6 +67,7 @@ type RollCall struct {
 	// immutable after New
 	deps    Deps
 	metrics *metrics
+	start   time.Time
 	beats   chan *nats.Msg
 	wake    chan struct{} // capacity 1
 
@@ -94,7 +95,7 @@ func New(partitions int, deps Deps) *RollCall {
 		deps.Members = func(key channel.Key) bool { return channel.KindOf(key.Name).Presence }
 	}
 	r := &RollCall{
-		deps: deps, beats: make(chan *nats.Msg, beatsQueued), wake: make(chan struct{}, 1),
+		deps: deps, start: time.Now(), beats: make(chan *nats.Msg, beatsQueued), wake: make(chan struct{}, 1),
 		tracker: NewTracker(partitions), queue: NewQueue(askMost),
 	}
 	r.metrics = newMetrics(deps.Metrics)
@@ -148,10 +149,11 @@ func (r *RollCall) Run(ctx context.Context, subs Subscribers) error {
 		case m := <-r.beats:
 			r.takeBeat(m)
 		case <-r.wake:
-		case now := <-tick:
+		case <-tick:
 			tick = nil
-			r.change(func() { r.tracker.Tick(now.UnixMilli()) })
-			r.queue.Tick(now.UnixMilli())
+			now := r.nowMs()
+			r.change(func() { r.tracker.Tick(now) })
+			r.queue.Tick(now)
 		}
 		r.turn(subs)
 		if tick == nil && r.waits() {
@@ -159,6 +161,9 @@ func (r *RollCall) Run(ctx context.Context, subs Subscribers) error {
 		}
 	}
 }
+
+// nowMs goes evenly, whatever becomes of the machine's clock.
+func (r *RollCall) nowMs() int64 { return time.Since(r.start).Milliseconds() }
 
 // waits says whether something is to be done later.
 func (r *RollCall) waits() bool {
@@ -192,7 +197,7 @@ func (r *RollCall) takeBeat(m *nats.Msg) {
 		r.metrics.malformed.Inc()
 		return
 	}
-	r.change(func() { r.tracker.Beat(&b, time.Now().UnixMilli()) })
+	r.change(func() { r.tracker.Beat(&b, r.nowMs()) })
 }
 
 // turn takes what was doubted and answered, and asks on.
@@ -261,13 +266,13 @@ func (r *RollCall) take(a *answer, subs Subscribers) {
 	case err != nil:
 		r.metrics.failed.Inc()
 		r.deps.Log.Debug("the presence owner of a channel can't be asked now", "app", a.key.App, "channel", a.key.Name, "err", err)
-		r.queue.Done(a.key, false, time.Now().UnixMilli())
+		r.queue.Done(a.key, false, r.nowMs())
 	case more:
 		r.ask(a.key, state)
 	default:
 		sure := subs.Correct(a.key, state)
 		r.metrics.done.Inc()
-		r.queue.Done(a.key, sure, time.Now().UnixMilli())
+		r.queue.Done(a.key, sure, r.nowMs())
 	}
 }
 
