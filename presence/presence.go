@@ -89,7 +89,7 @@ func New(cfg Config, deps service.Deps, apps *app.Registry) (*Service, error) {
 		s.workers[shard%len(s.workers)].addShard(shard)
 	}
 	deps.NATS.OnReconnect(s.checkAgain)
-	deps.NATS.OnSlowConsumer(func(string) { s.checkAgain() })
+	deps.NATS.OnSlowConsumer(s.dropped)
 	if deps.Ops != nil {
 		deps.Ops.Ready("presence", s.Ready)
 		deps.Ops.Handle("/debug/presence", s.debugPage())
@@ -110,6 +110,17 @@ func (s *Service) checkAgain() {
 	select {
 	case s.recheck <- struct{}{}:
 	default:
+	}
+}
+
+// dropped: messages on a subject were lost. Other services of this process use
+// the connections, too.
+func (s *Service) dropped(name string) {
+	for _, w := range s.workers {
+		if _, ours := w.routes[name]; ours {
+			s.checkAgain()
+			return
+		}
 	}
 }
 

@@ -27,6 +27,7 @@ type worker struct {
 	messages chan *nats.Msg // written by NATS
 	commands chan command
 	stopped  chan struct{} // closed when run has returned
+	routes   map[string]route
 
 	// atomic
 	claiming atomic.Int32 // shards that are being taken over, or noView
@@ -34,7 +35,6 @@ type worker struct {
 	// owned by run
 	clock    clock
 	seats    []*seat
-	routes   map[string]route
 	view     *view
 	out      replica.Output
 	announce *announcer
