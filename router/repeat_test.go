@@ -6,12 +6,16 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/carillon-rt/carillon/kit/cluster"
 	"github.com/carillon-rt/carillon/kit/natsconn"
 	"github.com/carillon-rt/carillon/kit/natstest"
 	"github.com/carillon-rt/carillon/proto/message"
 	"github.com/carillon-rt/carillon/proto/publisher"
+	"github.com/carillon-rt/carillon/proto/subject"
 	"github.com/carillon-rt/carillon/router"
 )
 
@@ -113,5 +117,23 @@ func TestOneOfTwoWins(t *testing.T) {
 			t.Errorf("%s was delivered, and not acknowledged or twice", data)
 		}
 		delete(want, data)
+	}
+}
+
+// A window that is longer than what the policies keep is kept for the keys' sake.
+func TestKeysAreRememberedForAsLongAsConfigured(t *testing.T) {
+	const window = 3 * time.Hour
+	srv := natstest.Server(t)
+	start(t, srv.Deps(t, "r1", router.Role), func(c *router.Config) { c.IdempotencyWindow = window })
+	js, err := jetstream.New(srv.Conns(t).Req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := js.Stream(t.Context(), subject.JournalStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.CachedInfo().Config; got.Duplicates != window || got.MaxAge < window {
+		t.Errorf("keys are remembered for %s of %s", got.Duplicates, got.MaxAge)
 	}
 }

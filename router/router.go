@@ -164,7 +164,8 @@ func (r *Router) journalConfig() journal.Config {
 	return journal.Config{
 		Replicas: r.cfg.Replicas, LogBytes: int64(r.cfg.LogBytes), IngestBytes: int64(r.cfg.IngestBytes),
 		IngestAge: r.cfg.IngestAge, IdempotencyWindow: r.cfg.IdempotencyWindow,
-		Retention: func() time.Duration { return Retention(r.apps) },
+		// The stream remembers keys for no longer than it keeps anything.
+		Retention: func() time.Duration { return max(Retention(r.apps), r.cfg.IdempotencyWindow) },
 	}
 }
 
