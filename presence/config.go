@@ -7,7 +7,9 @@ import (
 
 // Config holds the settings of a presence node.
 type Config struct {
-	Partitions int `yaml:"partitions" doc:"number of log partitions of the cluster; 0 reads it from the cluster's bucket, waiting until a router has stored it"`
+	// Partitions is the partition count of the cluster, if the assembler knows
+	// it; with 0 it is read from the cluster's bucket.
+	Partitions int `yaml:"-"`
 	Workers    int `yaml:"workers" doc:"goroutines that share the shards; 0 is the number of cores, 8 at most"`
 	Queue      int `yaml:"queue" doc:"messages that may wait for a worker; more are dropped, and their gateways send them again"`
 	HookQueue  int `yaml:"hook_queue" doc:"webhook events that may wait for the stream; more are dropped and counted"`

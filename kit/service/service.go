@@ -48,7 +48,6 @@ func (f RunnerFunc) Run(ctx context.Context) error { return f(ctx) }
 // NodeConfig names this node.
 type NodeConfig struct {
 	Name string `yaml:"name" doc:"name of this node, unique in the cluster and stable over restarts; empty: the host name"`
-	Zone string `yaml:"zone" doc:"failure zone that this node is in"`
 }
 
 // Common are the sections of the configuration that every service has. A service inlines it in its own configuration.
