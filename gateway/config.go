@@ -181,8 +181,8 @@ func (c DrainConfig) Validate() error {
 	return nil
 }
 
-// total is how long a drain takes at most.
-func (c DrainConfig) total() time.Duration { return c.Propagation + c.Window + c.Slack }
+// Total is how long a drain takes at most.
+func (c DrainConfig) Total() time.Duration { return c.Propagation + c.Window + c.Slack }
 
 // validate checks cfg with all its sections: assemblers that do not load it
 // from a file come here unchecked.

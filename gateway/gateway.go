@@ -258,7 +258,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	group.Add("history", g.history.Run)
 	group.Add("questions", g.answerQuestions)
 	group.Add("clock", g.answerClock)
-	group.AddGrace("clients", g.cfg.Drain.total()+stopSlack, g.serve)
+	group.AddGrace("clients", g.cfg.Drain.Total()+stopSlack, g.serve)
 	if err := group.Run(ctx); err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}

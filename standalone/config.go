@@ -133,6 +133,12 @@ func (c *Config) Validate() error {
 	for i, a := range c.Apps {
 		errs = append(errs, authsvc.CheckApp(fmt.Sprintf("apps[%d]", i), a)...)
 	}
+	if drain := c.Gateway.Drain.Total(); c.Roles.Has(Gateway) && c.Shutdown.Grace <= drain {
+		errs = append(errs, config.FieldErrorf("shutdown.grace", "is %s, want more than the %s that propagation, window and slack of gateway.drain may take: the node would end in the middle", c.Shutdown.Grace, drain))
+	}
+	if c.embedded() && c.Embedded.Cluster.Name == "" {
+		errs = append(errs, c.copiesElsewhere()...)
+	}
 	if c.needsSecrets() {
 		errs = append(errs, c.missingSecrets()...)
 	}
@@ -143,6 +149,25 @@ func (c *Config) Validate() error {
 		errs = append(errs, config.FieldErrorf("dev.page", "needs every role in this process"))
 	}
 	return errors.Join(errs...)
+}
+
+// copiesElsewhere reports streams with copies on servers that do not exist.
+func (c *Config) copiesElsewhere() []error {
+	var errs []error
+	for _, r := range []struct {
+		key      string
+		role     Role
+		replicas int
+	}{
+		{"router.replicas", Router, c.Router.Replicas},
+		{"presence.replicas", Presence, c.Presence.Replicas},
+		{"api.webhook.replicas", API, c.API.Webhook.Replicas},
+	} {
+		if c.Roles.Has(r.role) && r.replicas > 1 {
+			errs = append(errs, config.FieldErrorf(r.key, "is %d, but this node's NATS server is the only one: want 1, or embedded.cluster on three nodes", r.replicas))
+		}
+	}
+	return errs
 }
 
 // validApps says whether each app is right by itself; what is wrong with one is reported with its place.

@@ -30,6 +30,9 @@ func TestMistakes(t *testing.T) {
 		{"demo page without the rest", oneApp, []string{"roles=gateway", "nats.urls=nats://127.0.0.1:4222", "cluster.listen=:7946", "dev.page=true"}, []string{"dev.page"}},
 		{"an embedded cluster without routes", oneApp, []string{"cluster.listen=:7946", "embedded.cluster.name=c", "embedded.cluster.listen=:6222"}, []string{"embedded", "cluster.routes is empty"}},
 		{"an embedded cluster without gossip", oneApp, []string{"embedded.cluster.name=c", "embedded.cluster.listen=:6222", "embedded.cluster.routes=nats-route://h:6222"}, []string{"cluster.listen", "one of several"}},
+		{"a drain that is cut short", oneApp, []string{"gateway.drain.window=2m"}, []string{"shutdown.grace", "is 1m0s", "2m15s"}},
+		{"copies on servers that do not exist", oneApp, []string{"router.replicas=3"}, []string{"router.replicas", "is 3", "embedded.cluster"}},
+		{"copies of the webhooks' queue", oneApp, []string{"presence.replicas=3", "api.webhook.replicas=5"}, []string{"presence.replicas", "api.webhook.replicas"}},
 		{"bad address", oneApp, []string{"gateway.listen=6001"}, []string{"gateway", "6001"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
