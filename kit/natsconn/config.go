@@ -58,6 +58,9 @@ func (c Config) Validate() error {
 			}
 		}
 	}
+	if p := c.InboxPrefix; strings.ContainsAny(p, "*> \t\r\n") || strings.HasPrefix(p, ".") || strings.HasSuffix(p, ".") || strings.Contains(p, "..") {
+		return fmt.Errorf("inbox_prefix is %q, want the beginning of a subject without its last dot, such as _INBOX_api", p)
+	}
 	var ways []string
 	for _, way := range []struct{ name, value string }{
 		{"creds_file", c.CredsFile}, {"nkey_file", c.NKeyFile}, {"user", c.User}, {"token", c.Token},

@@ -22,6 +22,8 @@ const (
 	closeSlack     = time.Second
 	// writeTimeout is what a server that takes no bytes may cost whoever publishes.
 	writeTimeout = 5 * time.Second
+	// slowSubjectsMax bounds the subjects that slow consumers are counted by; a process may have a subscription for each of its clients.
+	slowSubjectsMax = 1024
 )
 
 // Conns are the two connections of a process. Live carries live batches alone, so that neither a big reply nor a slow stream read delays
@@ -35,11 +37,13 @@ type Conns struct {
 	metrics *connMetrics
 	closed  map[*nats.Conn]chan struct{}
 	drain   time.Duration
+	inbox   string // prefix of reply subjects, with its dot
 
 	mu sync.Mutex
 	// guarded by mu
-	onReconnect []func()
-	onSlow      []func(subject string)
+	onReconnect  []func()
+	onSlow       []func(subject string)
+	slowSubjects map[string]struct{} // that have been counted
 }
 
 // Connect opens both connections under name. It tries until ctx ends, because the servers may still be starting; what no retry can mend (a
@@ -50,6 +54,10 @@ func Connect(ctx context.Context, cfg Config, name string, log *slog.Logger, met
 	}
 	c := &Conns{
 		log: log, metrics: newConnMetrics(metrics), closed: make(map[*nats.Conn]chan struct{}, 2), drain: cfg.DrainTimeout,
+		inbox: nats.InboxPrefix, slowSubjects: make(map[string]struct{}),
+	}
+	if cfg.InboxPrefix != "" {
+		c.inbox = cfg.InboxPrefix + "."
 	}
 	if c.drain <= 0 {
 		c.drain = DefaultConfig().DrainTimeout
@@ -157,7 +165,7 @@ func (c *Conns) asyncError(log *slog.Logger, sub *nats.Subscription, err error) 
 		return
 	}
 	subject := sub.Subject
-	c.metrics.slow.WithLabelValues(subjectClass(subject)).Inc()
+	c.metrics.slow.WithLabelValues(c.slowLabel(subject)).Inc()
 	dropped, _ := sub.Dropped()
 	log.Warn("messages dropped, their reader is too slow", "subject", subject, "dropped", dropped)
 	c.mu.Lock()
@@ -168,11 +176,17 @@ func (c *Conns) asyncError(log *slog.Logger, sub *nats.Subscription, err error) 
 	}
 }
 
-// subjectClass keeps the label bounded: reply inboxes have random names, the other subscriptions are few.
-func subjectClass(subject string) string {
-	if strings.HasPrefix(subject, nats.InboxPrefix) {
+// slowLabel keeps the label bounded: reply inboxes have random names, and of the others only so many are named.
+func (c *Conns) slowLabel(subject string) string {
+	if strings.HasPrefix(subject, c.inbox) {
 		return "inbox"
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, counted := c.slowSubjects[subject]; !counted && len(c.slowSubjects) >= slowSubjectsMax {
+		return "other"
+	}
+	c.slowSubjects[subject] = struct{}{}
 	return subject
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,8 @@ func TestConnectMistakes(t *testing.T) {
 		edit func(*natsconn.Config)
 		want string
 	}{
+		{"inbox prefix with its dot", func(c *natsconn.Config) { c.InboxPrefix = "_INBOX_api." }, `inbox_prefix is "_INBOX_api."`},
+		{"inbox prefix of many", func(c *natsconn.Config) { c.InboxPrefix = "_INBOX.*" }, "without its last dot"},
 		{"no url", func(c *natsconn.Config) { c.URLs = nil }, "urls is empty"},
 		{"bad url", func(c *natsconn.Config) { c.URLs = []string{"nats://"} }, `urls has "nats://"`},
 		{"password in a bad url", func(c *natsconn.Config) { c.URLs = []string{"nats://me:pw@ho st"} }, "nats://(redacted)@ho st"},
@@ -152,6 +155,42 @@ func TestSlowConsumer(t *testing.T) {
 	}
 	if subject := wait(t, slow); subject != "car.live.7" {
 		t.Errorf("slow consumer on %q", subject)
+	}
+}
+
+// The subjects that slow consumers are counted by are bounded, whatever is
+// subscribed to.
+func TestSlowConsumersAreCountedByFewSubjects(t *testing.T) {
+	srv := natstest.Server(t)
+	cfg, metrics := srv.Config(), telemetry.NewMetrics()
+	cfg.InboxPrefix = "_INBOX_mine"
+	conns, err := natsconn.Connect(t.Context(), cfg, "slow", discard(), metrics)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conns.Close()
+	slow := make(chan string, 1)
+	conns.OnSlowConsumer(func(subject string) { slow <- subject })
+	full := make(chan *nats.Msg)
+	drops := func(subject string) {
+		if _, err := conns.Req.ChanSubscribe(subject, full); err != nil {
+			t.Fatal(err)
+		}
+		if err := conns.Req.Publish(subject, nil); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, slow)
+	}
+	drops(conns.Req.NewInbox())
+	for i := range 1100 {
+		drops("a.session." + strconv.Itoa(i))
+	}
+	got, err := testutil.GatherAndCount(metrics, "carillon_nats_slow_consumer_total")
+	if err != nil || got > 1026 {
+		t.Errorf("%d series (%v)", got, err)
+	}
+	if err := testutil.GatherAndCompare(metrics, strings.NewReader(""), "carillon_nats_slow_consumer_total"); err != nil && !strings.Contains(err.Error(), `subject="inbox"} 1`) {
+		t.Error("the inbox is counted by its random name")
 	}
 }
 
