@@ -70,19 +70,28 @@ func (cl *devCluster) start(n *devNode) error {
 	if err := process.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", n.name, err)
 	}
+	cl.follow(n, process)
+	fmt.Fprintf(cl.out, "%s: pid %d\n", n.name, process.Process.Pid)
+	return nil
+}
+
+// follow notes the end of a process that has been started.
+func (cl *devCluster) follow(n *devNode, process *exec.Cmd) {
 	gone, wanted := make(chan struct{}), make(chan struct{})
 	n.process, n.gone, n.wanted = process, gone, wanted
 	go func() {
+		defer close(gone)
 		_ = process.Wait() // its state says how it ended
-		close(gone)
 		select {
 		case <-wanted:
+			return
+		default:
+		}
+		select {
 		case cl.ended <- n:
 		default: // nobody has read that for as often as there are nodes
 		}
 	}()
-	fmt.Fprintf(cl.out, "%s: pid %d\n", n.name, process.Process.Pid)
-	return nil
 }
 
 // kill is kill -9.
