@@ -58,6 +58,12 @@ func (c Config) Validate() error {
 			}
 		}
 	}
+	if c.PingInterval <= 0 {
+		return fmt.Errorf("ping_interval is %s, want more than 0: a server that is gone without a word would not be missed", c.PingInterval)
+	}
+	if c.DrainTimeout < 0 {
+		return fmt.Errorf("drain_timeout is %s, want 0 (the default) or more", c.DrainTimeout)
+	}
 	if p := c.InboxPrefix; strings.ContainsAny(p, "*> \t\r\n") || strings.HasPrefix(p, ".") || strings.HasSuffix(p, ".") || strings.Contains(p, "..") {
 		return fmt.Errorf("inbox_prefix is %q, want the beginning of a subject without its last dot, such as _INBOX_api", p)
 	}

@@ -73,6 +73,8 @@ func TestConnectMistakes(t *testing.T) {
 	}{
 		{"inbox prefix with its dot", func(c *natsconn.Config) { c.InboxPrefix = "_INBOX_api." }, `inbox_prefix is "_INBOX_api."`},
 		{"inbox prefix of many", func(c *natsconn.Config) { c.InboxPrefix = "_INBOX.*" }, "without its last dot"},
+		{"no pings", func(c *natsconn.Config) { c.PingInterval = 0 }, "ping_interval is 0s"},
+		{"drain that ends before it begins", func(c *natsconn.Config) { c.DrainTimeout = -time.Second }, "drain_timeout is -1s"},
 		{"no url", func(c *natsconn.Config) { c.URLs = nil }, "urls is empty"},
 		{"bad url", func(c *natsconn.Config) { c.URLs = []string{"nats://"} }, `urls has "nats://"`},
 		{"password in a bad url", func(c *natsconn.Config) { c.URLs = []string{"nats://me:pw@ho st"} }, "nats://(redacted)@ho st"},

@@ -9,7 +9,10 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
@@ -48,6 +51,15 @@ func (f RunnerFunc) Run(ctx context.Context) error { return f(ctx) }
 // NodeConfig names this node.
 type NodeConfig struct {
 	Name string `yaml:"name" doc:"name of this node, unique in the cluster and stable over restarts; empty: the host name"`
+}
+
+// Validate reports a name that can't stand in a NATS subject, or that would stand for other nodes there.
+func (c NodeConfig) Validate() error {
+	bad := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune("*>", r) }
+	if c.Name != "" && (strings.ContainsFunc(c.Name, bad) || slices.Contains(strings.Split(c.Name, "."), "")) {
+		return fmt.Errorf("name is %q, want it without spaces, * and >, and no dot at its ends or beside another, such as node-1", c.Name)
+	}
+	return nil
 }
 
 // Common are the sections of the configuration that every service has. A service inlines it in its own configuration.
