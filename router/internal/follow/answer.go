@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"math"
 	"time"
@@ -18,6 +19,10 @@ const (
 	waitingMax = 4 << 10
 	limitMax   = 10_000
 	replyMax   = 512 << 10 // bytes of publications in one reply
+	// entryJSON is about what an entry takes in a reply besides its publication,
+	// and replySlack what a reply does besides its entries.
+	entryJSON  = 64
+	replySlack = 1 << 10
 	missedMax  = 16 << 10
 	// missPeriod is how long a cache miss is not reported again.
 	missPeriod = 60 * time.Second
@@ -134,13 +139,16 @@ func (f *follower) lookUp(key channel.Key, req *history.Request, now time.Time) 
 // message carries them. mu is held.
 func (f *follower) list(out *history.Reply, key channel.Key, req *history.Request, now time.Time) {
 	kept, more := f.rings.Between(nil, key, req.Since, req.Before, min(req.Limit, limitMax)+1, req.Oldest, now)
-	limit := min(req.Limit, limitMax)
+	r := room{entries: min(req.Limit, limitMax), bytes: replyMax, body: int(f.payloadMax()) - replySlack}
+	if out.Cached != nil {
+		r.body -= bodyBytes(out.Cached.Publication)
+	}
 	if req.Oldest {
-		n := fitting(kept, limit)
+		n := r.fitting(kept)
 		out.More = more || n < len(kept)
 		kept = kept[:n]
 	} else {
-		cut := cutOff(kept, limit)
+		cut := r.cutOff(kept)
 		if cut > 0 {
 			out.Floor = max(out.Floor, kept[cut-1].Position)
 		}
@@ -165,21 +173,37 @@ func (f *follower) firstMiss(key channel.Key, now time.Time) bool {
 	return true
 }
 
+// room is what a reply has room for: entries, bytes of their publications, and
+// bytes of its body.
+type room struct{ entries, bytes, body int }
+
+// take says whether one more entry fits, and takes its room if it does.
+func (r *room) take(e *rings.Entry) bool {
+	body := bodyBytes(e.Data)
+	if r.entries < 1 || r.bytes < len(e.Data) || r.body < body {
+		return false
+	}
+	r.entries, r.bytes, r.body = r.entries-1, r.bytes-len(e.Data), r.body-body
+	return true
+}
+
+func bodyBytes(publication []byte) int {
+	return base64.StdEncoding.EncodedLen(len(publication)) + entryJSON
+}
+
 // cutOff is how many of the oldest entries have to be left out of a reply.
-func cutOff(kept []rings.Entry, limit int) int {
-	from, bytes := len(kept), 0
-	for from > 0 && len(kept)-from < limit && bytes+len(kept[from-1].Data) <= replyMax {
+func (r room) cutOff(kept []rings.Entry) int {
+	from := len(kept)
+	for from > 0 && r.take(&kept[from-1]) {
 		from--
-		bytes += len(kept[from].Data)
 	}
 	return from
 }
 
 // fitting is how many of the oldest entries fit into a reply.
-func fitting(kept []rings.Entry, limit int) int {
-	n, bytes := 0, 0
-	for n < len(kept) && n < limit && bytes+len(kept[n].Data) <= replyMax {
-		bytes += len(kept[n].Data)
+func (r room) fitting(kept []rings.Entry) int {
+	n := 0
+	for n < len(kept) && r.take(&kept[n]) {
 		n++
 	}
 	return n
@@ -194,6 +218,10 @@ func (f *follower) respond(msg *nats.Msg, out history.Reply) {
 		return
 	}
 	body, err := json.Marshal(out)
+	if most := f.payloadMax(); err == nil && int64(len(body)) > most {
+		f.log.Warn("a history reply is larger than a message may be", "bytes", len(body), "most", most)
+		body, err = json.Marshal(history.Reply{Error: "the answer is larger than a message of the broker may be", Epoch: out.Epoch})
+	}
 	if err == nil {
 		err = msg.Respond(body)
 	}

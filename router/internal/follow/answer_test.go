@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ func TestCutReadsAreNotComplete(t *testing.T) {
 		{"one larger than a reply", []int{replyMax + 1}, 0, 3, 0, false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			f := &follower{rings: rings.New(1 << 30), journal: &journal.Journal{}}
+			f := &follower{rings: rings.New(1 << 30), journal: &journal.Journal{}, payloadMax: func() int64 { return 1 << 20 }}
 			for i, n := range tc.sizes {
 				f.rings.Apply(key, rings.Policy{Size: 10, TTL: time.Hour},
 					rings.Entry{Position: message.Position(i + 1), At: now, Data: make([]byte, n)}, now)
@@ -43,5 +44,40 @@ func TestCutReadsAreNotComplete(t *testing.T) {
 				t.Errorf("%d entries above floor %d, want %d; complete: %v", len(out.Entries), out.Floor, tc.want, tc.wantComplete)
 			}
 		})
+	}
+}
+
+// TestRepliesFitIntoMessages: whatever the entries are like, as many are given as
+// a message carries, and who misses the others can see it.
+func TestRepliesFitIntoMessages(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	key := channel.Key{App: "1", Name: "c"}
+	for _, tc := range []struct {
+		name              string
+		payload, n, bytes int
+		cached            time.Duration
+	}{
+		{"many small ones", 1 << 20, limitMax, 50, 0},
+		{"some larger ones", 1 << 20, 1000, 2000, 0},
+		{"small messages", 64 << 10, 1000, 200, 0},
+		{"and a cached value", 64 << 10, 1000, 10 << 10, time.Hour},
+	} {
+		for _, oldest := range []bool{false, true} {
+			f := &follower{rings: rings.New(1 << 30), journal: &journal.Journal{}, payloadMax: func() int64 { return int64(tc.payload) }}
+			for i := range tc.n {
+				f.rings.Apply(key, rings.Policy{Size: limitMax, TTL: time.Hour, CacheTTL: tc.cached},
+					rings.Entry{Position: message.At(1<<40, i), At: now, Data: make([]byte, tc.bytes)}, now)
+			}
+			out := f.lookUp(key, &history.Request{Cache: true, Limit: limitMax, Oldest: oldest}, now)
+			body, err := json.Marshal(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cut := len(out.Entries) < tc.n
+			if len(body) > tc.payload || len(out.Entries) == 0 || cut != out.More || !oldest && cut != (out.Floor > 0) {
+				t.Errorf("%s, oldest %v: %d bytes of %d with %d of %d entries, more %v, floor %d",
+					tc.name, oldest, len(body), tc.payload, len(out.Entries), tc.n, out.More, out.Floor)
+			}
+		}
 	}
 }

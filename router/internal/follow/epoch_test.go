@@ -73,7 +73,7 @@ func TestNewEpochIsReadFromItsBeginning(t *testing.T) {
 	j := &fakeJournal{js: js}
 	j.begin("e1")
 	f := &follower{
-		nc: conns.Req, js: js, journal: j, apps: apps, ringBytes: 1 << 30, patience: time.Second,
+		nc: conns.Req, js: js, journal: j, apps: apps, ringBytes: 1 << 30, patience: time.Second, payloadMax: conns.Req.MaxPayload,
 		log: natstest.Logger(t), metrics: NewMetrics(nil),
 	}
 	f.reset()

@@ -56,8 +56,10 @@ type follower struct {
 	misses    func(tenant *app.App, channel string, top message.Position)
 	ringBytes int64
 	patience  time.Duration
-	log       *slog.Logger
-	metrics   *Metrics
+	// payloadMax is how large a reply may be.
+	payloadMax func() int64
+	log        *slog.Logger
+	metrics    *Metrics
 
 	// atomic
 	caughtUp atomic.Bool

@@ -169,7 +169,7 @@ func (f *Followers) start(ctx context.Context, p int) {
 	fo := &follower{
 		partition: p, nc: f.nc, js: f.js, journal: f.journal, apps: f.apps, misses: f.miss,
 		ringBytes: f.cfg.RingBytes / int64(f.cfg.Partitions), patience: f.cfg.Patience,
-		log: f.log.With("partition", p), metrics: f.metrics,
+		payloadMax: f.nc.MaxPayload, log: f.log.With("partition", p), metrics: f.metrics,
 	}
 	fo.reset()
 	f.following[p] = &followed{follower: fo, stop: stop}
