@@ -4,7 +4,7 @@ import (
 	"github.com/carillon-rt/carillon/proto/presence"
 )
 
-// Limits of a delta: NATS takes messages of 1 MiB.
+// Limits of a delta: NATS takes messages of 1 MiB unless it is told otherwise.
 const (
 	deltaBytesMax = 512 << 10
 	opBytes       = 16 // of an operation, besides its strings

@@ -23,6 +23,9 @@ func (r *Roster) Run(ctx context.Context) error {
 		return err
 	}
 	defer unsubscribe()
+	for _, s := range r.shards { // the last operation of a delta may be above that
+		s.bytesMax = min(deltaBytesMax, int(r.deps.NATS.MaxPayload()/2))
+	}
 	changed, stop := r.deps.Members.Watch()
 	defer stop()
 	r.timer = time.NewTimer(time.Hour)

@@ -16,6 +16,7 @@ import (
 	"github.com/carillon-rt/carillon/kit/cluster"
 	"github.com/carillon-rt/carillon/kit/leaktest"
 	"github.com/carillon-rt/carillon/kit/natsconn"
+	"github.com/carillon-rt/carillon/kit/natsembed"
 	"github.com/carillon-rt/carillon/kit/natstest"
 	"github.com/carillon-rt/carillon/proto/channel"
 	"github.com/carillon-rt/carillon/proto/presence"
@@ -393,4 +394,24 @@ func TestCountsWaitUnlessSomethingIsUrgent(t *testing.T) {
 	if queue, counts := r.next(true); len(queue) != 0 || len(counts) != 1 {
 		t.Errorf("when it is time: %d events and %d counts, want 0 and 1", len(queue), len(counts))
 	}
+}
+
+// What there is to tell is told in messages that the broker carries.
+func TestDeltasOfASmallBroker(t *testing.T) {
+	srv := natstest.Server(t, func(c *natsembed.Config) { c.MaxPayload = 64 << 10 })
+	o := newOwners(t, srv.Conns(t).Req)
+	r := start(t, srv, newFakeCluster("p1"), Config{})
+	const n = 2000
+	var keys []channel.Key
+	for i := 0; len(keys) < n; i++ {
+		key := channel.Key{App: "1", Name: fmt.Sprintf("%s-%d", strings.Repeat("n", 40), i)}
+		if key.Shard(subject.PresenceShards) == 0 {
+			keys = append(keys, key)
+			r.Subscribed(key)
+		}
+	}
+	o.until("all are counted", func() bool {
+		counts := o.shard("0").counts
+		return !slices.ContainsFunc(keys, func(key channel.Key) bool { return counts[key] != 1 })
+	})
 }
