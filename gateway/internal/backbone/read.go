@@ -224,8 +224,15 @@ func (p *partition) fill() {
 		p.read.done()
 		return
 	}
-	if p.read.attempts >= fruitlessMax {
+	switch {
+	case p.read.attempts < fruitlessMax:
+	case p.read.kind == readState:
 		p.breakOff("the journal does not have what it had")
+		return
+	default: // as its leader says; a replica that is left alone can't tell
+		p.read.then = readGap
+		p.read.start(p, readState)
+		p.read.got = got
 		return
 	}
 	p.read.retry() // the replica that answered lags
@@ -248,6 +255,10 @@ type streamInfo struct {
 		FirstAt  time.Time `json:"first_ts"`
 		LastSeq  uint64    `json:"last_seq"`
 	} `json:"state"`
+	// Cluster is missing where the server is alone.
+	Cluster *struct {
+		Leader string `json:"leader"`
+	} `json:"cluster"`
 }
 
 func (s *streamInfo) evidence() chain.Evidence {
@@ -266,6 +277,10 @@ func (p *partition) stateCame(m *nats.Msg) {
 	}
 	if info.Error != nil {
 		p.read.fail(p, "stream info: "+info.Error.Description)
+		return
+	}
+	if info.Cluster != nil && info.Cluster.Leader == "" { // each server tells of its own copy then
+		p.read.fail(p, "the stream has no leader")
 		return
 	}
 	ev := info.evidence()
