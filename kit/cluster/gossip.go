@@ -201,7 +201,7 @@ func (c *Cluster) Local() Member { return c.local }
 // Addr returns the gossip host:port that others can join.
 func (c *Cluster) Addr() string { return c.list.LocalNode().Address() }
 
-// Run joins the seeds, again and again until one answers and at intervals after that, until ctx ends; then it tells the others
+// Run joins the seeds, again and again until it is not alone and at intervals after that, until ctx ends; then it tells the others
 // that this node leaves and closes the port.
 func (c *Cluster) Run(ctx context.Context) error {
 	defer c.leave()
@@ -222,7 +222,8 @@ func (c *Cluster) Run(ctx context.Context) error {
 	}
 }
 
-// join reports whether a seed answered; a node without seeds has nobody to wait for.
+// join reports whether somebody else is there; a node without seeds has nobody to wait for. Its own address may be among them, and it
+// reaches itself.
 func (c *Cluster) join() bool {
 	if len(c.cfg.Seeds) == 0 {
 		return true
@@ -231,7 +232,7 @@ func (c *Cluster) join() bool {
 	if n == 0 {
 		c.log.Warn("no cluster seed answers", "seeds", c.cfg.Seeds, "err", err)
 	}
-	return n > 0
+	return c.list.NumMembers() > 1
 }
 
 func (c *Cluster) leave() {

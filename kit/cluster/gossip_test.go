@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -139,6 +140,33 @@ func TestSeedComesLater(t *testing.T) {
 	late := start(t, localConfig(cfg.Listen), cluster.Member{Node: "b", Incarnation: "1"})
 	start(t, cfg, cluster.Member{Node: "a", Incarnation: "1"})
 	late.names(t, "a", "b")
+}
+
+// TestOwnAddressIsNoSeed: all nodes may have the same list of seeds, their own address among them. That a node reaches itself does
+// not keep it from looking for the others.
+func TestOwnAddressIsNoSeed(t *testing.T) {
+	other := localConfig()
+	other.Listen = loopback.Addr(t)
+	l, err := net.Listen("tcp", other.Listen)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := localConfig()
+	cfg.Listen = loopback.Addr(t)
+	cfg.Seeds = []string{cfg.Listen, other.Listen}
+	a := start(t, cfg, cluster.Member{Node: "a", Incarnation: "1"})
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn.Close()
+	l.Close() // it was not up yet
+	start(t, other, cluster.Member{Node: "b", Incarnation: "1"})
+	found := time.Now()
+	a.names(t, "a", "b")
+	if took := time.Since(found); took > cfg.Rejoin/3 {
+		t.Errorf("found after %s", took)
+	}
 }
 
 func TestEncryptionAndLabelKeepOthersOut(t *testing.T) {
