@@ -22,6 +22,8 @@ const (
 	joinFirstWait = 100 * time.Millisecond
 	joinMaxWait   = 5 * time.Second
 	leaveTimeout  = 2 * time.Second
+
+	resolveTimeout = 5 * time.Second
 )
 
 // Config says how a node finds and talks to the others.
@@ -84,6 +86,28 @@ func splitAddr(addr string) (host string, port int, err error) {
 	return host, int(n), err
 }
 
+// resolve gives the address with an IP in place of a name: memberlist would take a name that it is to listen at for every address of the
+// machine.
+func resolve(addr string) (ip string, port int, err error) {
+	host, port, err := splitAddr(addr)
+	if err != nil || host == "" || net.ParseIP(host) != nil {
+		return host, port, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
+	defer cancel()
+	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil || len(ips) == 0 {
+		return "", 0, fmt.Errorf("find the address of %s: %w", host, err)
+	}
+	best := ips[0].Unmap()
+	for _, other := range ips {
+		if other = other.Unmap(); other.Is4() && !best.Is4() {
+			best = other
+		}
+	}
+	return best.String(), port, nil
+}
+
 // Cluster is the membership of a node that gossips.
 type Cluster struct {
 	// immutable after New
@@ -140,7 +164,7 @@ func (c *Cluster) listConfig() (*memberlist.Config, error) {
 	mc.Name = c.local.Node + "/" + c.local.Incarnation
 	mc.Label = c.cfg.Label
 	var err error
-	if mc.BindAddr, mc.BindPort, err = splitAddr(c.cfg.Listen); err != nil {
+	if mc.BindAddr, mc.BindPort, err = resolve(c.cfg.Listen); err != nil {
 		return nil, fmt.Errorf("cluster.listen: %w", err)
 	}
 	if mc.BindAddr == "" {
@@ -148,7 +172,7 @@ func (c *Cluster) listConfig() (*memberlist.Config, error) {
 	}
 	mc.AdvertisePort = mc.BindPort
 	if c.cfg.Advertise != "" {
-		if mc.AdvertiseAddr, mc.AdvertisePort, err = splitAddr(c.cfg.Advertise); err != nil {
+		if mc.AdvertiseAddr, mc.AdvertisePort, err = resolve(c.cfg.Advertise); err != nil {
 			return nil, fmt.Errorf("cluster.advertise: %w", err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -166,6 +167,34 @@ func TestOwnAddressIsNoSeed(t *testing.T) {
 	a.names(t, "a", "b")
 	if took := time.Since(found); took > cfg.Rejoin/3 {
 		t.Errorf("found after %s", took)
+	}
+}
+
+// TestAddressesMayBeNames: gossip listens where a name says, and nowhere else.
+func TestAddressesMayBeNames(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		edit func(*cluster.Config)
+	}{
+		{"listen", func(c *cluster.Config) { c.Listen = "localhost:0" }},
+		{"advertise", func(c *cluster.Config) { c.Listen, c.Advertise = ":0", "localhost:7946" }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := localConfig()
+			tt.edit(&cfg)
+			at := start(t, cfg, cluster.Member{Node: "a", Incarnation: "1"}).Addr()
+			if ip := netip.MustParseAddrPort(at).Addr(); !ip.IsLoopback() {
+				t.Errorf("reached at %s", at)
+			}
+		})
+	}
+	cfg := localConfig()
+	cfg.Listen = "nowhere.invalid:0"
+	if c, err := cluster.New(cfg, cluster.Member{Node: "a", Incarnation: "1"}, discard()); err == nil {
+		c.Close()
+		t.Error("a name that nobody has was taken")
+	} else if !strings.Contains(err.Error(), "cluster.listen") || !strings.Contains(err.Error(), "nowhere.invalid") {
+		t.Errorf("got %v, want what is wrong", err)
 	}
 }
 
