@@ -100,6 +100,7 @@ func (in *Interest) Start(partition int, last message.Position) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.place.Position = last
+	s.pass(last)
 }
 
 // Lost says that positions of a partition mean nothing until Start.

@@ -173,3 +173,18 @@ func TestStartSetsThePositionBack(t *testing.T) {
 		}
 	})
 }
+
+// Who waits for a position while the partition is being followed anew has
+// waited long enough when it begins behind that.
+func TestAfterAPartitionBeganAnew(t *testing.T) {
+	in, _ := interest()
+	in.Lost(0)
+	in.Epoch(0, "e2")
+	done := 0
+	in.After(0, 5, func() { done++ })
+	in.After(0, 9, func() { done += 10 })
+	in.Start(0, 7)
+	if done != 1 {
+		t.Errorf("done %d, want that up to 5 alone", done)
+	}
+}
