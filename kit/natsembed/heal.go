@@ -36,9 +36,9 @@ func newHealer(cfg Config) *healer {
 	return &healer{cfg: cfg, failed: make(chan struct{}, 1), stop: make(chan struct{})}
 }
 
-// heard looks for a full disk in what the server says. It is the only place where the server tells.
+// heard looks for a full disk, or a quota that is used up, in what the server says. It is the only place where the server tells.
 func (h *healer) heard(message string) {
-	if !strings.Contains(message, syscall.ENOSPC.Error()) {
+	if !strings.Contains(message, syscall.ENOSPC.Error()) && !strings.Contains(message, syscall.EDQUOT.Error()) {
 		return
 	}
 	select {
