@@ -205,14 +205,18 @@ func TestStreamReadsWholePages(t *testing.T) {
 		top     message.Position
 	}{
 		"forward": {
-			resume.Page{Since: 10, Limit: 5}, []answer{reply(true, 60, 20, 30), reply(true, 70, 40), reply(false, 70, 50, 60)},
+			resume.Page{Since: 10, Limit: 5},
+			[]answer{reply(true, 60, 20, 30), reply(true, 70, 40), reply(false, 70, 50, 60)},
 			[]history.Request{{Since: 10, Limit: 5, Oldest: true}, {Since: 30, Limit: 3, Oldest: true}, {Since: 40, Limit: 2, Oldest: true}},
-			positions{20, 30, 40, 50, 60}, 70,
+			positions{20, 30, 40, 50, 60},
+			70,
 		},
 		"in reverse": {
-			resume.Page{Before: 60, Limit: 3, Reverse: true}, []answer{reply(true, 60, 40, 50), reply(true, 60, 30)},
+			resume.Page{Before: 60, Limit: 3, Reverse: true},
+			[]answer{reply(true, 60, 40, 50), reply(true, 60, 30)},
 			[]history.Request{{Before: 60, Limit: 3}, {Before: 40, Limit: 1}},
-			positions{30, 40, 50}, 60,
+			positions{30, 40, 50},
+			60,
 		},
 		"the position":           {resume.Page{}, []answer{reply(false, 60)}, []history.Request{{Oldest: true}}, nil, 60},
 		"of a forgotten channel": {resume.Page{}, []answer{reply(false, 0)}, []history.Request{{Oldest: true}}, nil, 7},
