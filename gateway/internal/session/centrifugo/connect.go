@@ -62,19 +62,20 @@ func (s *Session) begin(id uint32, b *codec.ConnectRequest) {
 	s.host.Decide(number, req)
 }
 
-// emulated are those of the client's own headers that some hook may see.
+// emulated are those of the client's own headers that some hook may see, in
+// the order of their names as far as there is room.
 func emulated(names []string, headers map[string]string) map[string]string {
 	if len(headers) == 0 {
 		return nil
 	}
 	var kept map[string]string
 	size := 0
-	for name, value := range headers {
-		name = strings.ToLower(name)
-		size += len(name) + len(value)
-		if size > headerBytesMax || !slices.Contains(names, name) {
+	for _, given := range slices.Sorted(maps.Keys(headers)) {
+		name, value := strings.ToLower(given), headers[given]
+		if !slices.Contains(names, name) || size+len(name)+len(value) > headerBytesMax {
 			continue
 		}
+		size += len(name) + len(value)
 		if kept == nil {
 			kept = map[string]string{}
 		}
@@ -207,6 +208,13 @@ func (s *Session) live(creds *authz.Credentials, now int64) {
 	}
 }
 
+// gives says whether the server's grant of a channel makes a subscription: a
+// name that is none, or a grant that has expired, is the application's mistake,
+// and must not cost the client its connection.
+func (s *Session) gives(name string, g *authz.Grant) bool {
+	return channel.Validate(name) == nil && !past(s.host, g.ExpireAt)
+}
+
 // subscribeByServer makes the subscriptions that come with the credentials.
 func (c *connect) subscribeByServer(grants map[string]authz.Grant, now int64) {
 	if n := c.s.app.Limits.Subscriptions; n > 0 && len(grants) > n {
@@ -218,8 +226,8 @@ func (c *connect) subscribeByServer(grants map[string]authz.Grant, now int64) {
 			return
 		}
 		grant := grants[name]
-		if channel.Validate(name) != nil || past(c.s.host, grant.ExpireAt) {
-			continue // the application's mistake must not cost the client its connection
+		if !c.s.gives(name, &grant) {
+			continue
 		}
 		place, eff := c.places[name], c.s.app.Effective(name)
 		if text := wrongFilter(place.Filter, &eff); text != "" {
