@@ -82,7 +82,6 @@ func NewStatic(local Member) Membership {
 	return &static{members: []Member{local}}
 }
 
-// static is immutable: its watchers hear the first signal and nothing more.
 // IsStatic says whether the membership is one of NewStatic: no other node will
 // ever be seen.
 func IsStatic(ms Membership) bool {
@@ -90,6 +89,7 @@ func IsStatic(ms Membership) bool {
 	return ok
 }
 
+// static is immutable: its watchers hear the first signal and nothing more.
 type static struct{ members []Member }
 
 func (s *static) Local() Member     { return s.members[0] }
@@ -126,6 +126,18 @@ func (v *view) remove(name string) {
 	defer v.mu.Unlock()
 	delete(v.known, name)
 	v.rebuild()
+}
+
+// twin is another run of the same node, of which there may be one alive that has not been missed yet; without, the result is empty.
+func (v *view) twin(of Member) Member {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, m := range v.known {
+		if m.Node == of.Node && m.Incarnation != of.Incarnation {
+			return m
+		}
+	}
+	return Member{}
 }
 
 // rebuild keeps the newest incarnation of each node and tells the watchers when the result differs.

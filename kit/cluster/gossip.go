@@ -226,15 +226,19 @@ func (c *Cluster) Local() Member { return c.local }
 func (c *Cluster) Addr() string { return c.list.LocalNode().Address() }
 
 // Run joins the seeds, again and again until it is not alone and at intervals after that, until ctx ends; then it tells the others
-// that this node leaves and closes the port.
+// that this node leaves and closes the port. In between it says in the log when another node goes by this one's name.
 func (c *Cluster) Run(ctx context.Context) error {
 	defer c.leave()
-	wait := joinFirstWait
+	wait, twin := joinFirstWait, Member{}
 	for {
 		if c.join() {
 			wait = c.cfg.Rejoin
 		} else {
 			wait = min(2*wait, joinMaxWait)
+		}
+		before := twin
+		if twin = c.twin(c.local); twin.Node != "" && twin.Incarnation == before.Incarnation { // not a run that has just ended
+			c.log.Error("another node has the name of this one: give each its own (node.name)", "node", twin.Node, "addr", twin.Addr)
 		}
 		timer := time.NewTimer(wait/2 + rand.N(wait))
 		select {

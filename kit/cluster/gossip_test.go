@@ -206,10 +206,10 @@ func TestEncryptionAndLabelKeepOthersOut(t *testing.T) {
 	labelled := secret
 	labelled.Label = "another"
 	for name, cfg := range map[string]cluster.Config{"clear": localConfig(a.Addr()), "labelled": labelled} {
-		refused := make(refusals, 1)
+		refused := watchLog("no cluster seed answers")
 		n := startLogged(t, cfg, cluster.Member{Node: name, Incarnation: "1"}, slog.New(refused))
 		select {
-		case <-refused:
+		case <-refused.seen:
 		case <-time.After(20 * time.Second):
 			t.Fatalf("%s was not refused", name)
 		}
@@ -219,21 +219,42 @@ func TestEncryptionAndLabelKeepOthersOut(t *testing.T) {
 	a.names(t, "a", "b")
 }
 
-// refusals is a log that hears of failed joins.
-type refusals chan struct{}
+// records tells of log records that begin so.
+type records struct {
+	begin string
+	seen  chan struct{} // capacity 1
+}
 
-func (r refusals) Enabled(context.Context, slog.Level) bool { return true }
-func (r refusals) WithAttrs([]slog.Attr) slog.Handler       { return r }
-func (r refusals) WithGroup(string) slog.Handler            { return r }
+func watchLog(begin string) records { return records{begin, make(chan struct{}, 1)} }
 
-func (r refusals) Handle(_ context.Context, rec slog.Record) error {
-	if rec.Message == "no cluster seed answers" {
+func (r records) Enabled(context.Context, slog.Level) bool { return true }
+func (r records) WithAttrs([]slog.Attr) slog.Handler       { return r }
+func (r records) WithGroup(string) slog.Handler            { return r }
+
+func (r records) Handle(_ context.Context, rec slog.Record) error {
+	if strings.HasPrefix(rec.Message, r.begin) {
 		select {
-		case r <- struct{}{}:
+		case r.seen <- struct{}{}:
 		default:
 		}
 	}
 	return nil
+}
+
+func TestTwoNodesOfOneName(t *testing.T) {
+	cfg := localConfig()
+	cfg.Rejoin = 100 * time.Millisecond
+	first, second := watchLog("another node has the name"), watchLog("another node has the name")
+	a := startLogged(t, cfg, cluster.Member{Node: "host", Incarnation: "1"}, slog.New(first))
+	cfg.Seeds = []string{a.Addr()}
+	startLogged(t, cfg, cluster.Member{Node: "host", Incarnation: "2"}, slog.New(second))
+	for _, r := range []records{first, second} {
+		select {
+		case <-r.seen:
+		case <-time.After(20 * time.Second):
+			t.Fatal("a node does not say that another has its name")
+		}
+	}
 }
 
 func TestStatic(t *testing.T) {
