@@ -1,7 +1,6 @@
 package session
 
 import (
-	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -114,17 +113,16 @@ func (s *Session) Authorized(id uint32, d authz.Decision, wish *resume.Wish, _ i
 }
 
 // denied ends a pending subscription that was refused, or the connection if
-// that is what the application wants, and tells the client in its words.
+// that is what the application wants. Its words are for clients of protocols
+// that have its codes, too.
 func (s *Session) denied(i int, d *authz.Decision) {
 	switch v := d.Verdict; {
-	case v == nil:
+	case v == nil || !v.Disconnect:
 		s.drop(i, reasonOf(d), d.Message)
-	case !v.Disconnect:
-		s.drop(i, reasonOf(d), cmp.Or(v.Text, d.Message))
 	case v.Code%1000 < 500: // 3000 to 3499, 4000 to 4499: clients come back
-		s.shut(dialect.ByApp, v.Text)
+		s.shut(dialect.ByApp, "")
 	default:
-		s.shut(dialect.Terminated, v.Text)
+		s.shut(dialect.Terminated, "")
 	}
 }
 
