@@ -247,6 +247,7 @@ func (p *partition) deliver(seq uint64, data []byte) {
 	for r.Next(&pub) {
 		if seq != 0 {
 			pos = message.At(seq, r.Index())
+			p.lastPos.Store(uint64(pos)) // before anybody has it, who may ask for all that was delivered
 		}
 		if pub.Trace == "" {
 			p.sink.Deliver(p.number, pos, &pub)
@@ -258,9 +259,6 @@ func (p *partition) deliver(seq uint64, data []byte) {
 	if err := r.Err(); err != nil {
 		p.feed.metrics.malformed.Inc()
 		p.log.Debug("rest of a batch ignored", "seq", seq, "after", n, "err", err)
-	}
-	if pos != 0 {
-		p.lastPos.Store(uint64(pos))
 	}
 	p.feed.metrics.batches.Inc()
 	p.feed.metrics.publications.Add(float64(n))
