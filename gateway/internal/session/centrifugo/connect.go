@@ -211,8 +211,8 @@ func (s *Session) live(creds *authz.Credentials, now int64) {
 // gives says whether the server's grant of a channel makes a subscription: a
 // name that is none, or a grant that has expired, is the application's mistake,
 // and must not cost the client its connection.
-func (s *Session) gives(name string, g *authz.Grant) bool {
-	return channel.Validate(name) == nil && !past(s.host, g.ExpireAt)
+func gives(host Transport, name string, g *authz.Grant) bool {
+	return channel.Validate(name) == nil && !past(host, g.ExpireAt)
 }
 
 // subscribeByServer makes the subscriptions that come with the credentials.
@@ -226,7 +226,7 @@ func (c *connect) subscribeByServer(grants map[string]authz.Grant, now int64) {
 			return
 		}
 		grant := grants[name]
-		if !c.s.gives(name, &grant) {
+		if !gives(c.s.host, name, &grant) {
 			continue
 		}
 		place, eff := c.places[name], c.s.app.Effective(name)

@@ -37,7 +37,7 @@ func (c command) refreshed(d *authz.Decision, now int64) {
 		c.s.Shut(dialect.Expired)
 	case creds.User != c.s.identity.user:
 		c.s.Shut(dialect.BadToken)
-	case !c.s.sameSubs(creds):
+	case !c.s.subs.sameSubs(creds, c.s.host):
 		c.s.Shut(dialect.LostPlace) // the client gets them by connecting again
 	default:
 		c.s.identity.is(creds)
@@ -52,10 +52,9 @@ func (c command) refreshed(d *authz.Decision, now int64) {
 
 // sameSubs says whether a new token gives the subscriptions that the client
 // has, and takes away none that a token gave. Those that came otherwise stay.
-func (s *Session) sameSubs(creds *authz.Credentials) bool {
-	t := &s.subs
+func (t *subscriptions) sameSubs(creds *authz.Credentials, host Transport) bool {
 	for name, grant := range creds.Subs {
-		if i := t.Find(name); s.gives(name, &grant) && (i < 0 || !t.Rows[i].has(byServer)) {
+		if i := t.Find(name); gives(host, name, &grant) && (i < 0 || !t.Rows[i].has(byServer)) {
 			return false
 		}
 	}
