@@ -10,9 +10,10 @@ import (
 	"github.com/carillon-rt/carillon/proto/presence"
 )
 
-// A gateway that did not answer is taken out only if the membership still
-// shows it, or that run of it, to be gone.
-func TestSeenAgainWhileItWasAsked(t *testing.T) {
+// alone is a worker of the only presence node, and the first of its shards, at
+// a time in Unix milliseconds. Nobody but the test runs it.
+func alone(t *testing.T) (w *worker, of *seat, now int64) {
+	t.Helper()
 	apps, err := app.NewRegistry([]app.App{{ID: "1", Keys: []app.Key{{Key: "k"}}}})
 	if err != nil {
 		t.Fatal(err)
@@ -21,10 +22,17 @@ func TestSeenAgainWhileItWasAsked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := svc.workers[0]
-	seat, now := w.seats[0], time.Now().UnixMilli()
+	w = svc.workers[0]
+	of, now = w.seats[0], time.Now().UnixMilli()
 	w.view = newView(cluster.NewStatic(cluster.Member{Node: "p1", Incarnation: "1", Roles: []string{rolePresence}}))
-	w.assign(seat, now)
+	w.assign(of, now)
+	return w, of, now
+}
+
+// A gateway that did not answer is taken out only if the membership still
+// shows it, or that run of it, to be gone.
+func TestSeenAgainWhileItWasAsked(t *testing.T) {
+	w, seat, now := alone(t)
 	gateway := presence.Mark{Node: "g", Incarnation: "5"}
 	known := func() bool {
 		_, ok := seat.replica.Shard().Mark(gateway.Node)
@@ -56,19 +64,7 @@ func TestSeenAgainWhileItWasAsked(t *testing.T) {
 // that sorts before that of the run that was killed. The members of that one go
 // all the same, and those of the next one come.
 func TestRunOfAGatewayWhoseClockWasPutBack(t *testing.T) {
-	srv := natstest.Server(t)
-	apps, err := app.NewRegistry([]app.App{{ID: "1", Keys: []app.Key{{Key: "k"}}}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	svc, err := New(DefaultConfig(), srv.Deps(t, "p1"), apps)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := svc.workers[0]
-	seat, now := w.seats[0], time.Now().UnixMilli()
-	w.view = newView(cluster.NewStatic(cluster.Member{Node: "p1", Incarnation: "1", Roles: []string{rolePresence}}))
-	w.assign(seat, now)
+	w, seat, now := alone(t)
 	delta := func(incarnation string) string {
 		seat.replica.Delta(presence.Delta{Node: "g", Incarnation: incarnation, Seq: 1, Snapshot: true, Shard: seat.shard}, "", now, &w.out)
 		m, _ := seat.replica.Shard().Mark("g")
